@@ -1,0 +1,167 @@
+"""Dub a video: python inference.py --source_video_path VIDEO --driving_audio_path AUDIO."""
+
+import argparse
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from config.inference import InferenceParser
+from config.parser import ASSERTS_DOWNLOAD
+from utils.errors import UserError, make_folder, require_file, run_script
+
+if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help or a mistyped path
+    from utils.dubbing import Dubber, DubbingReport
+    from utils.source_preparation import Progress
+
+logger = logging.getLogger(__name__)
+
+PUBLISHED_MOUTH_REGION_SIZE = 256
+PUBLISHED_AUDIO_CHANNEL = 29
+CHECKPOINT_OPTION = "--pretrained_clip_DINet_path"
+
+
+def check_files(options: argparse.Namespace) -> None:
+    """Look at every path before anything slow starts, and make the result folder.
+
+    Raises:
+        UserError: naming the option.
+    """
+    require_file(options.source_video_path, "--source_video_path")
+    require_file(options.driving_audio_path, "--driving_audio_path")
+    if options.source_openface_landmark_path is not None:
+        require_file(
+            options.source_openface_landmark_path,
+            "--source_openface_landmark_path",
+            "leave the option out to detect the landmarks",
+        )
+    require_file(
+        options.pretrained_clip_DINet_path,
+        CHECKPOINT_OPTION,
+        f"train one, or take clip_training_DINet_256mouth.pth of asserts.zip from {ASSERTS_DOWNLOAD}",
+    )
+    make_folder(options.res_video_dir, "--res_video_dir")
+
+
+def build_dubber(options: argparse.Namespace) -> "Dubber":
+    """Return a dubbing engine with the weights, the device and the speech features that the options name.
+
+    Raises:
+        UserError: unusable weights, device or feature model.
+    """
+    from models.dinet import DINet
+    from utils.checkpoints import load_network, read_checkpoint
+    from utils.device import choose_device, choose_dtype
+    from utils.dubbing import Dubber, Speech
+    from utils.mouth_generator import DINetMouthGenerator
+    from utils.speech_features import KINDS, extract_features
+
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.precision, device)
+    checkpoint = read_checkpoint(options.pretrained_clip_DINet_path, CHECKPOINT_OPTION)
+    metadata = checkpoint.metadata
+    mouth_region_size = agreed(options.mouth_region_size, metadata.mouth_region_size, "--mouth_region_size")
+    audio_channel = agreed(options.audio_channel, metadata.audio_channel, "--audio_channel")
+    audio_feature = agreed(options.audio_feature, metadata.audio_feature, "--audio_feature")
+    kind = KINDS[audio_feature or "deepspeech"]
+    if (audio_channel or kind.channels) != kind.channels:
+        raise UserError(f"--audio_channel: {kind.name} features have {kind.channels} channels, not {audio_channel}")
+    network = DINet(options.source_channel, options.ref_channel, kind.channels)
+    load_network(network, checkpoint, "net_g", CHECKPOINT_OPTION)
+    generator = DINetMouthGenerator(network, mouth_region_size or PUBLISHED_MOUTH_REGION_SIZE, device, dtype)
+
+    def read_speech(path: Path) -> Speech:
+        features, duration = extract_features(
+            kind.name,
+            path,
+            "--driving_audio_path",
+            deepspeech_model=options.deepspeech_model_path,
+            whisper_model=options.whisper_model,
+        )
+        return Speech(features, duration, path)
+
+    return Dubber(generator, read_speech, options.landmark_dir)
+
+
+def agreed(asked: object, recorded: object, option: str):
+    """Return what the user asked for and the weights record, which must not contradict each other; None if neither."""
+    if asked is not None and recorded is not None and asked != recorded:
+        raise UserError(
+            f"{option}: {asked} was asked for, but the weights are made for {recorded}; leave the option out"
+        )
+    return recorded if asked is None else asked
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator["Progress"]:
+    """Give a progress callback that shows one bar a stage."""
+    from tqdm import tqdm
+
+    bar: tqdm | None = None
+
+    def show(stage: str, done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None or bar.desc != f"{stage}: ":
+            if bar is not None:
+                bar.close()
+            bar = tqdm(desc=stage, total=total or None, unit="frame")
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def log_report(report: "DubbingReport") -> None:
+    """Tell what was done and where the time went."""
+    for stage, seconds in report.seconds.items():
+        logger.info(f"{stage:>16} {seconds:8.2f} s")
+    if report.untouched_frames:
+        logger.info(f"{report.untouched_frames} frames without a usable face were left as they are")
+    logger.info(
+        f"{report.frames} frames at {float(report.rate):g} fps in {report.total_seconds:.1f} s: "
+        f"{report.frames_per_second:.2f} frames a second (stages overlap)"
+    )
+    logger.info(f"reference frames: {','.join(map(str, report.references))}")
+    logger.info(f"result: {report.result}")
+
+
+def main() -> None:
+    """Run the script."""
+    options = InferenceParser().parse_args()
+    check_files(options)
+    dubber = build_dubber(options)
+    from utils.dubbing import DubbingJob, DubbingOptions
+
+    name = options.source_video_path.stem
+    job = DubbingJob(
+        source=options.source_video_path,
+        audio=options.driving_audio_path,
+        result=options.res_video_dir / f"{name}_facial_dubbing_add_audio.mp4",
+        landmark_path=options.source_openface_landmark_path,
+        face_video=options.res_video_dir / f"{name}_synthetic_face.mp4" if options.save_face_video else None,
+    )
+    on_cpu = dubber.generator.device.type == "cpu"
+    dubbing_options = DubbingOptions(
+        blend=options.blend,
+        crop_radius=options.crop_radius,
+        reference_selection=options.reference_selection,
+        reference_frames=options.reference_frames,
+        seed=options.seed,
+        face=options.face,
+        fps=options.fps,
+        batch_size=options.batch_size or (2 if on_cpu else 16),
+        crf=options.crf,
+        preset=options.preset,
+        video_codec=options.video_codec,
+    )
+    with progress_bars() as progress:
+        report = dubber.dub(job, dubbing_options, progress)
+    log_report(report)
+
+
+if __name__ == "__main__":
+    run_script(main)

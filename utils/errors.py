@@ -1,0 +1,72 @@
+"""How a script tells its user what went wrong."""
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+logger = logging.getLogger(__name__)
+
+
+class UserError(Exception):
+    """Something only the user can mend: a file, an option, a full disk.
+
+    The message is one line that names the file or option, says what is wrong, and what to do about it.
+    """
+
+
+def require_file(path: str | Path, option: str, hint: str = "") -> Path:
+    """Return `path` as a Path if it is a readable, non-empty file.
+
+    Raises:
+        UserError: naming `option`, with `hint` (what to do) at the end of the line.
+    """
+    path = Path(path)
+    if path.is_dir():
+        problem = "is a folder, a file is needed"
+    elif not path.exists():
+        problem = "does not exist"
+    elif not os.access(path, os.R_OK):
+        problem = "cannot be read (permissions)"
+    elif path.stat().st_size == 0:
+        problem = "is empty (0 bytes)"
+    else:
+        return path
+    raise UserError(f"{option}: {path} {problem}" + (f"; {hint}" if hint else ""))
+
+
+def make_folder(path: Path, option: str) -> None:
+    """Make a folder for results, with its parents, and see that files can be written there.
+
+    Raises:
+        UserError: naming `option`.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{option}: {path} is, or lies below, a file; name a folder") from None
+    except OSError as error:
+        raise UserError(f"{option}: cannot write to the folder {path} ({error.strerror}); name another one") from None
+
+
+def run_script(main: Callable[[], int | None]) -> NoReturn:
+    """Run `main` as a command: a UserError becomes one line on stderr and exit status 2.
+
+    Any other exception is a bug of ours and keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        status = main()
+    except UserError as error:
+        line = " ".join(str(error).split())
+        print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status or 0)

@@ -1,0 +1,63 @@
+"""The trained network as the dubbing engine sees it: face crops and audio in, faces with a new mouth out."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from utils.crop_geometry import mouth_region
+
+
+class MouthGenerator(Protocol):
+    """What the engine needs of a generator; tests put a double here."""
+
+    mouth_region_size: int
+    device: torch.device
+
+    def set_references(self, references: torch.Tensor) -> None:
+        """Take the five reference crops, float32 [5, 3, H, W] in [0, 1], for all calls that follow."""
+
+    def __call__(self, crops: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+        """Faces [B, 3, H, W] in [0, 1] from unmasked crops [B, 3, H, W] and audio windows [B, channels, T]."""
+
+
+class DINetMouthGenerator:
+    """A DINet network in eval mode, its references encoded once."""
+
+    def __init__(self, network: torch.nn.Module, mouth_region_size: int, device: torch.device, dtype: torch.dtype):
+        self.mouth_region_size = mouth_region_size
+        self.device = device
+        self.dtype = dtype
+        self.network = network.eval().requires_grad_(False).to(device)
+        if device.type == "cuda":
+            self.network.to(memory_format=torch.channels_last)
+        self.reference_code = None
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+    @torch.inference_mode()
+    def set_references(self, references: torch.Tensor) -> None:
+        """See MouthGenerator."""
+        stacked = references.flatten(0, 1)[None].to(self.device)
+        with self._autocast():
+            self.reference_code = self.network.encode_reference(stacked)
+
+    @torch.inference_mode()
+    def __call__(self, crops: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+        """See MouthGenerator."""
+        masked = crops.clone()
+        rows, columns = mouth_region(self.mouth_region_size)
+        masked[:, :, rows, columns] = 0
+        with self._autocast():
+            return self.network.generate(masked, self.reference_code, audio).float()
+
+
+def crops_to_tensor(crops: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Float32 [B, 3, H, W] in [0, 1] from uint8 [B, H, W, 3]."""
+    return torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float().div_(255)
+
+
+def tensor_to_crops(pictures: torch.Tensor) -> np.ndarray:
+    """Uint8 [B, H, W, 3] from float [B, 3, H, W] in [0, 1]."""
+    return pictures.mul(255).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()

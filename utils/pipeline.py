@@ -1,0 +1,120 @@
+"""Stages that overlap: each runs in a thread of its own, joined by bounded queues, in order."""
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_POLL_SECONDS = 0.1
+
+
+@contextlib.contextmanager
+def _closing(items: Iterable) -> Iterator[None]:
+    """Close the generator `items` at the end, so that a chain of stages stops from its last to its first."""
+    try:
+        yield
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
+
+
+@dataclass
+class StageClock:
+    """Busy seconds of each stage, by name; stages that overlap add up to more than the wall time."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add `seconds` to the stage's account. Each stage is written by one thread only."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def timed(self, stage: str, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield from `items`, counting the time that each takes to come."""
+        iterator = iter(items)
+        with _closing(iterator):
+            while True:
+                start = time.perf_counter()
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+                finally:
+                    self.add(stage, time.perf_counter() - start)
+                yield item
+
+    def apply(self, stage: str, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield function(item) for each item, counting the time of the function alone."""
+        with _closing(items):
+            for item in items:
+                start = time.perf_counter()
+                result = function(item)
+                self.add(stage, time.perf_counter() - start)
+                yield result
+
+
+@dataclass
+class _End(Generic[Item]):
+    error: BaseException | None = None
+
+
+def in_background(items: Iterable[Item], size: int) -> Iterator[Item]:
+    """Yield from `items` while a thread works ahead by up to `size` of them.
+
+    An error in the thread is raised here, in its place in the order. Closing this generator (also by an error
+    of whoever consumes it) stops the thread and waits for it.
+    """
+    ready: queue.Queue = queue.Queue(maxsize=size)
+    stopped = threading.Event()
+
+    def put(item: object) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=_POLL_SECONDS)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            with _closing(items):
+                for item in items:
+                    if not put(item):
+                        return
+            put(_End())
+        except BaseException as error:  # carried over to the consumer, whatever it is
+            put(_End(error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield lists of up to `size` items, in order."""
+    batch: list[Item] = []
+    with _closing(items):
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch

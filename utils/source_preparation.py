@@ -1,0 +1,123 @@
+"""The first pass over a source video: frame times, scene cuts, landmarks, and from them the crops."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils.crop_plan import CropPlan, plan_crops
+from utils.errors import UserError
+from utils.face_tracker import FaceTracker
+from utils.landmarks import (
+    LandmarkTable,
+    check_table_fits,
+    fill_gaps,
+    follow_face,
+    read_openface_csv,
+    write_openface_csv,
+)
+from utils.pipeline import StageClock, in_background
+from utils.shots import ShotDetector
+from utils.video import VideoInfo, VideoReader
+
+MAX_GAP_SECONDS = 0.4
+"""Landmarks missing for no longer than this are interpolated; beyond it the frame stays as it was."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, how much of it is done, and the total (0 where it is not known)."""
+
+
+@dataclass(frozen=True)
+class PreparedSource:
+    """All that is known about a source video before it is dubbed."""
+
+    reader: VideoReader
+    plan: CropPlan
+
+
+def file_fingerprint(path: Path) -> str:
+    """Short name of a file's content, from its size, beginning and end."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(1 << 20))
+        file.seek(max(0, size - (1 << 20)))
+        digest.update(file.read())
+    return digest.hexdigest()[:12]
+
+
+def prepare_source(
+    source: Path,
+    landmark_path: Path | None,
+    landmark_dir: Path | None,
+    face: int | None,
+    crop_radius: str,
+    progress: Progress,
+    clock: StageClock,
+) -> PreparedSource:
+    """Read the source once and plan its crops.
+
+    Args:
+        source: video or still picture.
+        landmark_path: OpenFace csv; None detects landmarks.
+        landmark_dir: where detected landmarks are kept and found again; None keeps none.
+        face: face_id of the face to dub; None follows the largest.
+        crop_radius: "shot" or "window", see utils.crop_plan.
+        progress: called as frames are read.
+        clock: receives the busy seconds of each stage.
+
+    Raises:
+        UserError: unreadable video or csv, a csv that does not fit the video, no usable face.
+    """
+    reader = VideoReader(source)
+    info = reader.info
+    cache = None
+    if landmark_path is None and landmark_dir is not None:
+        cache = landmark_dir / f"{source.stem}_{file_fingerprint(source)}.csv"
+        if cache.exists():
+            landmark_path = cache
+    table = None if landmark_path is None else read_openface_csv(landmark_path)
+    tracker = FaceTracker(float(info.rate)) if table is None else None
+    shot_detector = ShotDetector(float(info.rate))
+    count = 0
+    for frame in in_background(clock.timed("decode", reader.frames()), size=8):
+        begin = time.perf_counter()
+        shot_detector.add(frame.luma)
+        middle = time.perf_counter()
+        clock.add("scene cuts", middle - begin)
+        if tracker is not None:
+            tracker.add(frame.luma)
+            clock.add("landmarks", time.perf_counter() - middle)
+        count += 1
+        progress("read" if tracker is None else "landmarks", count, 0)
+    shots = shot_detector.starts()
+    if tracker is not None:
+        table = tracker.finish(shots)
+        if cache is not None and table.success.any():
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_openface_csv(cache, table, float(info.rate))
+    elif landmark_path != cache:
+        check_table_fits(table, count, info.width, info.height, landmark_path, "--source_openface_landmark_path")
+    return PreparedSource(reader, _plan(table, shots, count, info, face, crop_radius))
+
+
+def _plan(
+    table: LandmarkTable, shots: np.ndarray, count: int, info: VideoInfo, face: int | None, crop_radius: str
+) -> CropPlan:
+    if not table.success.any():
+        raise UserError(
+            f"--source_video_path: no face was found in {info.path}; "
+            "use a video with a face seen from the front and at least 40 pixels high"
+        )
+    points = follow_face(table, count, shots, face)
+    points = fill_gaps(points, shots, round(MAX_GAP_SECONDS * info.rate))
+    plan = plan_crops(points, shots, info.width, info.height, float(info.rate), crop_radius)
+    if not plan.usable.any():
+        raise UserError(
+            f"--source_video_path: no frame of {info.path} has a usable face: "
+            "all are too small or mostly outside the picture"
+        )
+    return plan
