@@ -5,6 +5,7 @@ The network is a frozen TensorFlow graph; TensorFlow is imported only when a gra
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -131,10 +132,9 @@ class DeepSpeech:
         return self._session.run(self._logits, feed)[:, 0]
 
 
-def _import_tensorflow(option: str):  # noqa: ANN202 (a module that may be absent)
+def _import_tensorflow(option: str) -> ModuleType:
     # Read when TensorFlow's libraries are loaded, hence before the import: no start-up messages of theirs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         import tensorflow as tf
     except ImportError as error:

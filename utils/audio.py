@@ -1,0 +1,340 @@
+"""The one place that reads and writes sound.
+
+Any file that FFmpeg's libraries understand is decoded as a stream: only the samples that are asked for stay in memory.
+"""
+
+import logging
+import math
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import soxr
+
+from utils.errors import UserError, require_file
+from utils.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+SPEECH_RATE = 16000
+"""Sampling rate of every speech feature, in Hz."""
+SILENCE_PEAK = 1e-3
+"""A waveform whose peak stays below this (-60 dBFS) holds no speech."""
+
+_MAX_DRIFT_SECONDS = 0.1  # time stamps that are rounded or drift by less are no hole
+_MAX_HOLE_SECONDS = 600  # time stamps that jump by more are of another clock
+_RESAMPY_HALF_WIDTH = 50  # zero crossings of kaiser_best on each side
+_RESAMPY_BLOCK = 1 << 18
+_WRITE_BLOCK = 1 << 20
+
+# Containers that state the length of their sound exactly; others only estimate it from the file's size.
+_EXACT_LENGTH_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "wav", "flac", "aiff", "au"}
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Mono sound: `samples` float32 [N] in [-1, 1], `rate` in Hz."""
+
+    samples: np.ndarray
+    rate: int
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.rate
+
+
+def load_waveform(
+    path: str | Path, option: str, rate: int = SPEECH_RATE, channel: str = "mean", resampler: str = "soxr"
+) -> Waveform:
+    """Decode the sound of an audio or video file.
+
+    Of a video, sample 0 is the moment of the first picture: sound that starts later is padded with zeros, sound that
+    starts earlier is cut. Holes in the time stamps become zeros. Memory is that of the result.
+
+    Args:
+        path: any format, sample type and number of channels.
+        option: command line option that `path` came from, for error messages.
+        rate: sampling rate of the result in Hz.
+        channel: "mean" of all channels, or "first" as the published code does. Where that leaves nothing to hear (a
+            first channel without sound; channels in opposite phase, which cancel), the other way is taken.
+        resampler: "soxr", or "resampy" (`kaiser_best`, as the published code does; slow).
+
+    Raises:
+        UserError: not a readable file, no sound in it, or a file that was cut off.
+    """
+    path = require_file(path, option, "give an audio file, or a video with sound")
+    mixer = _Mixer(None if channel == "mean" else 0)
+    samples = _decode_mono(path, option, rate, resampler, mixer)
+    remedy = mixer.remedy()
+    if remedy is not None:
+        logger.warning(f"{option}: {path}: {remedy.reason}")
+        samples = _decode_mono(path, option, rate, resampler, remedy.mixer)
+    if len(samples) == 0:
+        raise UserError(f"{option}: {path} holds no sound (zero samples); give another audio file")
+    np.clip(samples, -1, 1, out=samples)
+    return Waveform(samples, rate)
+
+
+def check_not_silent(waveform: Waveform, path: str | Path, option: str) -> None:
+    """Raise UserError where there is nothing to hear: a peak below -60 dBFS."""
+    if max(waveform.samples.max(), -waveform.samples.min()) < SILENCE_PEAK:
+        raise UserError(f"{option}: {path} is silent: the mouth would not move; give a file with speech in it")
+
+
+def write_wav(path: str | Path, waveform: Waveform) -> None:
+    """Write 16-bit PCM mono. A sample of k / 32768 is read back exactly; +1 becomes 32767 / 32768.
+
+    Raises:
+        UserError: the file cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    try:
+        with atomic_path(path) as partial, partial.open("wb") as stream, wave.open(stream, "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(waveform.rate)
+            for start in range(0, len(waveform.samples), _WRITE_BLOCK):
+                file.writeframes(to_int16(waveform.samples[start : start + _WRITE_BLOCK], np.rint).tobytes())
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); choose a folder that you may write to"
+        ) from error
+
+
+def to_int16(samples: np.ndarray, rounding: np.ufunc) -> np.ndarray:
+    """Samples in [-1, 1] as int16 [N], rounded by np.rint or np.trunc."""
+    return np.clip(rounding(samples * np.float32(32768)), -32768, 32767).astype(np.int16)
+
+
+def _decode_mono(path: Path, option: str, rate: int, resampler: str, mixer: "_Mixer") -> np.ndarray:
+    """Float32 [N] at `rate`, not yet clipped."""
+    make_stream = {"soxr": _soxr_stream, "resampy": _ResampyStream}[resampler]
+    result = bytearray()  # grows in place, where a list of blocks would need as much again to be joined
+    stream, stream_rate = None, 0
+    nothing = np.zeros(0, np.float32)
+    for block in sound_blocks(path, option):
+        if block.rate != stream_rate:
+            if stream is not None:
+                result += stream.resample_chunk(nothing, last=True).tobytes()
+            stream, stream_rate = make_stream(block.rate, rate), block.rate
+        result += stream.resample_chunk(mixer.mix(block.samples), last=False).tobytes()
+    if stream is not None:
+        result += stream.resample_chunk(nothing, last=True).tobytes()
+    return np.frombuffer(result, np.float32)
+
+
+@dataclass(frozen=True)
+class SoundBlock:
+    """Decoded sound: `samples` float32 [channels, n], full scale at 1; `rate` in Hz; FFmpeg's name of the layout."""
+
+    samples: np.ndarray
+    rate: int
+    layout: str
+
+
+@dataclass(frozen=True)
+class _Remedy:
+    mixer: "_Mixer"
+    reason: str
+
+
+class _Mixer:
+    """Mixes blocks to mono, and finds out whether another mix would have been needed.
+
+    Args:
+        channel: the channel to take; None mixes all by their mean.
+    """
+
+    def __init__(self, channel: int | None):
+        self.channel = channel
+        self.power = np.zeros(0)  # sum of squares of each channel
+        self.mixed_power = 0.0
+
+    def mix(self, block: np.ndarray) -> np.ndarray:
+        """Mono [n] from float32 [channels, n]."""
+        channels = len(block)
+        if channels > len(self.power):
+            self.power = np.pad(self.power, (0, channels - len(self.power)))
+        self.power[:channels] += np.einsum("cn,cn->c", block, block)
+        taken = self.channel is not None and self.channel < channels
+        mono = np.ascontiguousarray(block[self.channel]) if taken else block.mean(axis=0)
+        self.mixed_power += float(mono @ mono)
+        return mono
+
+    def remedy(self) -> _Remedy | None:
+        """What to do instead, where this mix lost the sound."""
+        loudest = self.power.max(initial=0)
+        if self.channel is not None:
+            if self.power[self.channel : self.channel + 1].sum() <= 1e-6 * loudest and loudest > 0:
+                return _Remedy(_Mixer(None), "the first channel is silent, the mean of all is taken")
+            return None
+        # Channels that have nothing to do with each other add up to this much; a tenth of it means that they cancel.
+        unrelated = self.power.sum() / max(len(self.power), 1) ** 2
+        if self.mixed_power < 0.1 * unrelated:
+            channel = int(np.flatnonzero(self.power >= loudest / 2)[0])
+            return _Remedy(_Mixer(channel), f"the channels cancel each other, channel {channel + 1} is taken alone")
+        return None
+
+
+def sound_blocks(path: Path, option: str) -> Iterator[SoundBlock]:
+    """Yield the default sound track in order and without holes, from the moment of the first picture on.
+
+    Raises:
+        UserError: not a readable file, no sound track, or a file that was cut off.
+    """
+    with _open_container(path, option) as container:
+        stream = container.streams.best("audio")
+        if stream is None or stream.codec_context is None:
+            raise UserError(f"{option}: {path} has no audio track; give an audio file, or a video with sound")
+        clock = _first_picture_time(container)  # where the next sample belongs; None until the first frame
+        decoded = peak = 0.0
+        not_finite = started = False
+        for frame in _frames(container, stream, path, option):
+            samples, rate, layout = _float_samples(frame), frame.sample_rate, frame.layout.name
+            decoded += samples.shape[1] / rate
+            if not np.isfinite(samples).all():
+                not_finite = True
+                np.nan_to_num(samples, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            peak = max(peak, float(np.abs(samples).max(initial=0)))
+            if clock is None:
+                clock = frame.time or 0.0
+            offset = 0.0 if frame.time is None else frame.time - clock
+            if abs(offset) > _MAX_HOLE_SECONDS:
+                offset = 0.0
+            if not started and offset < 0:
+                early = round(-offset * rate)
+                if early >= samples.shape[1]:
+                    continue
+                samples = samples[:, early:]
+            elif offset > (_MAX_DRIFT_SECONDS if started else 0):
+                hole = round(offset * rate)
+                for start in range(0, hole, rate):
+                    yield SoundBlock(np.zeros((len(samples), min(rate, hole - start)), np.float32), rate, layout)
+                decoded += offset if started else 0
+                clock = frame.time
+            started = True
+            yield SoundBlock(samples, rate, layout)
+            clock += samples.shape[1] / rate
+        if not_finite:
+            logger.warning(f"{option}: {path} has samples that are no numbers (NaN or infinite); they became zeros")
+        if peak > 1 and stream.codec_context.codec.lossless:  # lossy decoders overshoot: nothing to report
+            logger.warning(f"{option}: {path} is louder than full scale (peak {peak:.3g}); it was clipped")
+        _check_complete(container, stream, decoded, path, option)
+
+
+def _open_container(path: Path, option: str) -> "av.container.InputContainer":
+    try:
+        # An absolute path cannot be taken for a URL, and a playlist cannot reach out to the network.
+        return av.open(str(path.resolve()), options={"protocol_whitelist": "file"}, metadata_errors="ignore")
+    except av.error.FFmpegError as error:
+        raise UserError(
+            f"{option}: {path} cannot be read as sound or video ({error.strerror}): it is another kind of file, holds "
+            f"nothing or was cut off; give a wav, mp3, m4a, flac, ogg or mp4 file"
+        ) from error
+
+
+def _first_picture_time(container: "av.container.InputContainer") -> float | None:
+    """Seconds on the container's clock; None for sound alone (a cover picture is no video)."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic and stream.start_time is not None:
+            return float(stream.start_time * stream.time_base)
+    return None
+
+
+def _frames(
+    container: "av.container.InputContainer", stream: "av.AudioStream", path: Path, option: str
+) -> Iterator["av.AudioFrame"]:
+    """Yield decoded frames; packets that cannot be decoded are left out."""
+    damaged = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError as error:
+            logger.warning(f"{option}: {path} cannot be read to its end ({error.strerror})")
+            break
+        if packet is None:
+            break
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            damaged += 1
+            continue
+        yield from frames
+    if damaged:
+        logger.warning(f"{option}: {path} is damaged: {damaged} packets of sound could not be decoded")
+
+
+def _float_samples(frame: "av.AudioFrame") -> np.ndarray:
+    """Float32 [channels, n] with full scale at 1, whatever the sample type."""
+    data = frame.to_ndarray()
+    if not frame.format.is_planar:
+        data = data.reshape(-1, frame.layout.nb_channels).T
+    if data.dtype == np.uint8:
+        return (data.astype(np.float32) - 128) / 128
+    scale = 1.0 if data.dtype.kind == "f" else -float(np.iinfo(data.dtype).min)
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite and is reported as such
+        return data.astype(np.float32) / np.float32(scale)
+
+
+def _check_complete(
+    container: "av.container.InputContainer", stream: "av.AudioStream", decoded: float, path: Path, option: str
+) -> None:
+    """Raise UserError where a file holds clearly less sound than it says, in seconds."""
+    if not stream.duration or decoded == 0:
+        return
+    stated = float(stream.duration * stream.time_base)
+    if stated - decoded <= max(0.5, 0.05 * stated):
+        return
+    message = f"{option}: {path} says it holds {stated:.1f} s of sound, but only {decoded:.1f} s can be read"
+    if container.format.name in _EXACT_LENGTH_FORMATS:
+        raise UserError(f"{message}: the file was cut off or is damaged; copy or export it again")
+    logger.warning(message)
+
+
+def _soxr_stream(rate: int, new_rate: int) -> soxr.ResampleStream:
+    return soxr.ResampleStream(rate, new_rate, 1, dtype="float32", quality="VHQ")
+
+
+class _ResampyStream:
+    """resampy's `kaiser_best` for a stream; the result equals that of the whole signal.
+
+    Blocks start where an input and an output sample coincide (every 441 -> 160 samples for 44.1 -> 16 kHz), with
+    more context on each side than the filter is wide.
+    """
+
+    def __init__(self, rate: int, new_rate: int):
+        self.rate, self.new_rate = rate, new_rate
+        divisor = math.gcd(rate, new_rate)
+        self.period, self.new_period = rate // divisor, new_rate // divisor
+        half_width = _RESAMPY_HALF_WIDTH * max(1, rate / new_rate) + 1
+        self.context = math.ceil(half_width / self.period) * self.period
+        self.waiting: list[np.ndarray] = []
+        self.lead = 0  # samples at the start of `waiting` that only serve as context
+
+    def resample_chunk(self, samples: np.ndarray, last: bool) -> np.ndarray:
+        """Take float32 [n]; returns the float32 samples that are ready."""
+        self.waiting.append(samples)
+        size = sum(map(len, self.waiting))
+        if not last and size < self.lead + _RESAMPY_BLOCK + self.context + self.period:
+            return np.zeros(0, np.float32)
+        block = np.concatenate(self.waiting)
+        end = size if last else (size - self.context) // self.period * self.period
+        new_start, new_end = (position * self.new_rate // self.rate for position in (self.lead, end))
+        result = self._resample(block)[new_start:new_end]
+        self.waiting, self.lead = [block[end - self.context :]], self.context
+        return result
+
+    def _resample(self, block: np.ndarray) -> np.ndarray:
+        if self.rate == self.new_rate or len(block) * self.new_rate < self.rate:  # resampy refuses an empty result
+            return block[: len(block) * self.new_rate // self.rate]
+        import resampy
+
+        exact = resampy.resample(block.astype(np.float64), self.rate, self.new_rate, filter="kaiser_best")
+        # Rounded towards zero: the published code truncates to int16, and the same integer has to come out of it.
+        rounded = exact.astype(np.float32)
+        return np.where(np.abs(rounded) > np.abs(exact), np.nextafter(rounded, np.float32(0)), rounded)
