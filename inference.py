@@ -55,7 +55,7 @@ def build_dubber(options: argparse.Namespace) -> "Dubber":
     from utils.device import choose_device, choose_dtype
     from utils.dubbing import Dubber, Speech
     from utils.mouth_generator import DINetMouthGenerator
-    from utils.speech_features import KINDS, extract_features
+    from utils.speech_features import KINDS, FeatureExtractor
 
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
@@ -71,14 +71,10 @@ def build_dubber(options: argparse.Namespace) -> "Dubber":
     load_network(network, checkpoint, "net_g", CHECKPOINT_OPTION)
     generator = DINetMouthGenerator(network, mouth_region_size or PUBLISHED_MOUTH_REGION_SIZE, device, dtype)
 
+    extractor = FeatureExtractor(kind.name, options.deepspeech_model_path, options.whisper_model)
+
     def read_speech(path: Path) -> Speech:
-        features, duration = extract_features(
-            kind.name,
-            path,
-            "--driving_audio_path",
-            deepspeech_model=options.deepspeech_model_path,
-            whisper_model=options.whisper_model,
-        )
+        features, duration = extractor.extract(path, "--driving_audio_path")
         return Speech(features, duration, path)
 
     return Dubber(generator, read_speech, options.landmark_dir)

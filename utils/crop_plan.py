@@ -1,5 +1,6 @@
 """Which crop each frame of a video gets, and how strongly it is dubbed."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ class CropPlan:
 def shot_ranges(shots: np.ndarray, frame_count: int) -> list[slice]:
     """Slices of the frames of each shot, from the sorted first frames of the shots."""
     bounds = [*[int(start) for start in shots if start < frame_count], frame_count]
-    return [slice(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 def plan_crops(

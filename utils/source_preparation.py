@@ -1,6 +1,5 @@
 """The first pass over a source video: frame times, scene cuts, landmarks, and from them the crops."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from utils.crop_plan import CropPlan, plan_crops
 from utils.errors import UserError
 from utils.face_tracker import FaceTracker
+from utils.files import file_fingerprint
 from utils.landmarks import (
     LandmarkTable,
     check_table_fits,
@@ -36,17 +36,6 @@ class PreparedSource:
 
     reader: VideoReader
     plan: CropPlan
-
-
-def file_fingerprint(path: Path) -> str:
-    """Short name of a file's content, from its size, beginning and end."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        digest.update(file.read(1 << 20))
-        file.seek(max(0, size - (1 << 20)))
-        digest.update(file.read())
-    return digest.hexdigest()[:12]
 
 
 def prepare_source(
@@ -99,6 +88,7 @@ def prepare_source(
         if cache is not None and table.success.any():
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_openface_csv(cache, table, float(info.rate))
+            table = read_openface_csv(cache)  # its rounding included: the next run must give the same result
     elif landmark_path != cache:
         check_table_fits(table, count, info.width, info.height, landmark_path, "--source_openface_landmark_path")
     return PreparedSource(reader, _plan(table, shots, count, info, face, crop_radius))

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from golden.formula import normal, uniform, weight
-from models.discriminator import Discriminator
 from models.dinet import DINet
+from models.discriminator import Discriminator
 from models.perceptual import VGG16_CONVS, VGG19_CONVS
 from models.syncnet import SyncNet
 

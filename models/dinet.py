@@ -1,0 +1,185 @@
+"""The DINet generator: deforms reference features to the speech (AdaAT) and inpaints the mouth with them.
+
+Names, shapes and arithmetic follow the published weights, which load unchanged.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .blocks import DownBlock, ResBlock, SameBlock, UpBlock
+
+FEATURES = 256  # channels of the source and reference feature maps
+CODE = 128  # channels of the image code and of the audio code
+ANGLE = 3.14159  # the published constant, not pi: it is in the weights
+
+
+class AdaAT(nn.Module):
+    """Adaptive affine transformation: each channel of a feature map is moved by its own affine map.
+
+    The published model samples the map as a volume with trilinear `grid_sample` and align_corners=False. A channel's
+    depth coordinate 2c/(C-1) - 1 then falls between channels, c*C/(C-1) - 1/2, so neighbours are blended. The depth
+    does not depend on x and y, hence the volume sampling is exactly `blend` (once) followed by a 2-d sampling.
+    """
+
+    def __init__(self, code_channels: int = 2 * CODE, channels: int = FEATURES):
+        super().__init__()
+        self.commn_linear = nn.Sequential(nn.Linear(code_channels, channels), nn.ReLU())
+        self.scale = nn.Sequential(nn.Linear(channels, channels), nn.Sigmoid())
+        self.rotation = nn.Sequential(nn.Linear(channels, channels), nn.Tanh())
+        self.translation = nn.Sequential(nn.Linear(channels, 2 * channels), nn.Tanh())
+        depth = torch.arange(channels) * (channels / (channels - 1)) - 0.5
+        self.register_buffer("depth_floor", depth.floor().long(), persistent=False)
+        self.register_buffer("depth_fraction", depth - depth.floor(), persistent=False)
+
+    def blend(self, feature: torch.Tensor) -> torch.Tensor:
+        """The depth half of the sampling, [B, C, H, W] to the same; channels outside the volume count as zero."""
+        padded = F.pad(feature, (0, 0, 0, 0, 1, 1))
+        below = padded[:, self.depth_floor + 1]
+        above = padded[:, self.depth_floor + 2]
+        return torch.lerp(below, above, self.depth_fraction.to(feature.dtype)[:, None, None])
+
+    def affine(self, code: torch.Tensor) -> torch.Tensor:
+        """Affine maps of the sampling grid, [B, C, 2, 3] float32, from the code [B, code_channels].
+
+        point' = scale * R(angle) * point + translation, with scale in (0, 2), angle in (-ANGLE, ANGLE) and
+        translation in (-1, 1) of grid coordinates, (x, y).
+        """
+        code = self.commn_linear(code.to(self.commn_linear[0].weight.dtype))
+        scale = 2 * self.scale(code).float()
+        angle = ANGLE * self.rotation(code).float()
+        translation = self.translation(code).float().unflatten(1, (-1, 2))
+        cos, sin = scale * angle.cos(), scale * angle.sin()
+        rotation = torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
+        return torch.cat([rotation, translation[..., None]], -1)
+
+    def warp(self, blended: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """The x, y half of the sampling: [B or 1, C, H, W] and codes [B, code_channels] to [B, C, H, W].
+
+        Always in float32: eight bits of a bf16 coordinate are half a pixel on a large map.
+        """
+        height, width = blended.shape[-2:]
+        with torch.autocast(blended.device.type, enabled=False):
+            maps = self.affine(code)
+            batch, channels = maps.shape[:2]
+            # The grid's end points lie on the outermost pixel centres while sampling counts from the pixel edges:
+            # the published mismatch of align_corners, which rescales x and y a little.
+            grid = F.affine_grid(maps.flatten(0, 1), [batch * channels, 1, height, width], align_corners=True)
+            planes = blended.float().expand(batch, -1, -1, -1).reshape(batch * channels, 1, height, width)
+            moved = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
+        return moved.view(batch, channels, height, width).to(blended.dtype)
+
+    def forward(self, feature: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Feature map [B, C, H, W] and code [B, code_channels] to the deformed map [B, C, H, W]."""
+        return self.warp(self.blend(feature), code)
+
+
+@dataclass(frozen=True)
+class ReferenceCode:
+    """What a generator in eval mode needs of the reference crops; constant over a video. Batch R is 1 or B."""
+
+    features: torch.Tensor
+    """[R, 256, H/4, W/4]: after the first appearance blocks and AdaAT's depth blend."""
+    trans: torch.Tensor
+    """[R, 128, H/4, W/4]: the references' share of the first convolution of `trans_conv`, bias included."""
+
+
+class DINet(nn.Module):
+    """The generator. `audio_channel` is the number of values per audio row (29 DeepSpeech, 80 mel)."""
+
+    def __init__(self, source_channel: int = 3, ref_channel: int = 15, audio_channel: int = 29):
+        super().__init__()
+        self.source_in_conv = self._in_conv(source_channel)
+        self.ref_in_conv = self._in_conv(ref_channel)
+        self.trans_conv = nn.Sequential(
+            SameBlock(2 * FEATURES, CODE, 3, 1),
+            SameBlock(CODE, CODE, 11, 5),
+            SameBlock(CODE, CODE, 11, 5),
+            DownBlock(CODE, CODE),
+            SameBlock(CODE, CODE, 7, 3),
+            SameBlock(CODE, CODE, 7, 3),
+            DownBlock(CODE, CODE),
+            SameBlock(CODE, CODE, 3, 1),
+            DownBlock(CODE, CODE),
+            SameBlock(CODE, CODE, 3, 1),
+            DownBlock(CODE, CODE),
+        )
+        self.audio_encoder = nn.Sequential(
+            SameBlock(audio_channel, CODE, 5, 2, dims=1),
+            ResBlock(CODE, CODE, 3, 1, dims=1),
+            DownBlock(CODE, CODE, dims=1),
+            ResBlock(CODE, CODE, 3, 1, dims=1),
+            DownBlock(CODE, CODE, dims=1),
+            SameBlock(CODE, CODE, 3, 1, dims=1),
+        )
+        self.appearance_conv_list = nn.ModuleList(
+            nn.Sequential(*(ResBlock(FEATURES, FEATURES, 3, 1) for _ in range(4))) for _ in range(2)
+        )
+        self.adaAT = AdaAT()
+        self.out_conv = nn.Sequential(
+            SameBlock(2 * FEATURES, 128, 3, 1),
+            UpBlock(128, 128),
+            ResBlock(128, 128, 3, 1),
+            UpBlock(128, 128),
+            nn.Conv2d(128, 3, 7, padding=3),
+            nn.Sigmoid(),
+        )
+
+    @staticmethod
+    def _in_conv(channels: int) -> nn.Sequential:
+        return nn.Sequential(SameBlock(channels, 64, 7, 3), DownBlock(64, 128), DownBlock(128, FEATURES))
+
+    def forward(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+        """Inpaint the mouth.
+
+        Args:
+            source: masked crop, RGB in [0, 1], [B, source_channel, H, W]; the sizes are multiples of 4.
+            reference: reference crops stacked on channels, RGB in [0, 1], [B, ref_channel, H, W].
+            audio: speech features around the frame, [B, audio_channel, T], any T.
+
+        Returns:
+            The face, RGB in (0, 1), [B, 3, H, W].
+        """
+        source_feature = self.source_in_conv(source)
+        reference_feature = self.ref_in_conv(reference)
+        image_code = self.trans_conv(torch.cat([source_feature, reference_feature], 1)).mean((2, 3))
+        blended = self.adaAT.blend(self.appearance_conv_list[0](reference_feature))
+        return self._render(source_feature, blended, image_code, audio)
+
+    def encode_reference(self, reference: torch.Tensor) -> ReferenceCode:
+        """Do once, in eval mode, all the work that depends on the references alone.
+
+        Args:
+            reference: [B, ref_channel, H, W], or [1, ref_channel, H, W] for all frames of a video, RGB in [0, 1].
+        """
+        self._require_eval()
+        feature = self.ref_in_conv(reference)
+        conv = self.trans_conv[0].conv
+        return ReferenceCode(
+            features=self.adaAT.blend(self.appearance_conv_list[0](feature)),
+            trans=F.conv2d(feature, conv.weight[:, FEATURES:], conv.bias, padding=conv.padding),
+        )
+
+    def generate(self, source: torch.Tensor, reference_code: ReferenceCode, audio: torch.Tensor) -> torch.Tensor:
+        """The eval-mode result of `forward`, the references already encoded: [B, 3, H, W] in (0, 1)."""
+        self._require_eval()
+        source_feature = self.source_in_conv(source)
+        first = self.trans_conv[0]
+        joint = F.conv2d(source_feature, first.conv.weight[:, :FEATURES], padding=first.conv.padding)
+        image_code = self.trans_conv[1:](first.activate(joint + reference_code.trans)).mean((2, 3))
+        return self._render(source_feature, reference_code.features, image_code, audio)
+
+    def _render(
+        self, source_feature: torch.Tensor, blended: torch.Tensor, image_code: torch.Tensor, audio: torch.Tensor
+    ) -> torch.Tensor:
+        audio_code = self.audio_encoder(audio).mean(2)
+        deformed = self.adaAT.warp(blended, torch.cat([image_code, audio_code], 1))
+        return self.out_conv(torch.cat([source_feature, self.appearance_conv_list[1](deformed)], 1))
+
+    def _require_eval(self) -> None:
+        if self.training:
+            raise RuntimeError(
+                "references can be encoded ahead in eval mode only: batch statistics need all of forward"
+            )

@@ -1,0 +1,67 @@
+"""Losses of the training stages, with the published arithmetic."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+CLIP_FRAMES = 5  # frames that net_dV and SyncNet see at once
+
+
+def perception_loss(network: nn.Module, fake: torch.Tensor, real: torch.Tensor, weight: float = 10.0) -> torch.Tensor:
+    """Mean L1 distance of perceptual features over layers and two scales, times `weight` (`--lamb_perception`).
+
+    Args:
+        network: a `PerceptualNetwork`: pictures to a list of feature maps.
+        fake: generated pictures [B, 3, H, W] in [0, 1].
+        real: their targets; no gradient goes there.
+    """
+    # The two halvings differ, as published: what they leave of the loss is part of the trained weights.
+    half_fake = F.avg_pool2d(fake, 3, stride=2, padding=1, count_include_pad=False)
+    half_real = F.interpolate(real, scale_factor=0.5, mode="bilinear", align_corners=False)
+    distances = []
+    for fake_scale, real_scale in ((fake, real), (half_fake, half_real)):
+        with torch.no_grad():
+            targets = network(real_scale)
+        distances += [F.l1_loss(x, y) for x, y in zip(network(fake_scale), targets, strict=True)]
+    return weight * torch.stack(distances).mean()
+
+
+def discriminator_loss(discriminator: nn.Module, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Least-squares loss of a discriminator: (MSE of fake scores to 0 + MSE of real scores to 1) / 2.
+
+    The fake is detached. The published loop sends this gradient into the generator as well, and discards it.
+    """
+    _, fake_score = discriminator(fake.detach())
+    _, real_score = discriminator(real)
+    return (_mse_to(fake_score, 0) + _mse_to(real_score, 1)) / 2
+
+
+def generator_gan_loss(discriminator: nn.Module, fake: torch.Tensor) -> torch.Tensor:
+    """Least-squares loss of the generator, MSE of fake scores to 1; the discriminator has taken its step before."""
+    _, score = discriminator(fake)
+    return _mse_to(score, 1)
+
+
+def sync_loss(syncnet: nn.Module, mouths: torch.Tensor, audio: torch.Tensor, weight: float = 0.1) -> torch.Tensor:
+    """MSE of the synchrony score to 1, times `weight` (`--lamb_syncnet_perception`).
+
+    Args:
+        syncnet: a frozen `SyncNet`.
+        mouths: mouth squares of the generated clips, side by side on channels, [B, 15, m, m].
+        audio: the clips' audio rows [B, channels, T] of nine frames.
+    """
+    return weight * _mse_to(syncnet(mouths, audio), 1)
+
+
+def frame_major(clips: torch.Tensor) -> torch.Tensor:
+    """[B, F, ...] to [F * B, ...]: frame 0 of every clip, then frame 1 of every clip, and so on."""
+    return clips.transpose(0, 1).flatten(0, 1)
+
+
+def side_by_side(frames: torch.Tensor, clip_frames: int = CLIP_FRAMES) -> torch.Tensor:
+    """Frame-major [F * B, C, H, W] to [B, F * C, H, W]: the frames of each clip on channels."""
+    return torch.cat(frames.chunk(clip_frames), 1)
+
+
+def _mse_to(score: torch.Tensor, target: float) -> torch.Tensor:
+    return F.mse_loss(score, torch.full_like(score, target))

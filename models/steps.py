@@ -1,0 +1,322 @@
+"""Training steps of the stages: which losses of which networks, in which order. Optimizers are given from outside."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .losses import (
+    CLIP_FRAMES,
+    discriminator_loss,
+    frame_major,
+    generator_gan_loss,
+    perception_loss,
+    side_by_side,
+    sync_loss,
+)
+from .syncnet import SyncNet
+
+Update = Callable[[torch.Tensor], None]
+"""Takes a network's optimizer step from its loss."""
+Autocast = Callable[[], AbstractContextManager]
+"""Makes the context of a forward pass, for mixed precision."""
+Losses = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the generator's losses; the names are those of the options."""
+
+    lamb_perception: float = 10.0
+    lamb_mouth: float = 0.0
+    lamb_syncnet_perception: float = 0.1
+
+
+class FrameStep:
+    """Frame stage: perception loss and the frame discriminator net_dI.
+
+    Args:
+        networks: net_g and net_dI by name, possibly wrapped for distributed training.
+        updates: optimizer steps of the same networks.
+        perceptual: a `PerceptualNetwork`.
+        mouth: (rows, columns) of the mouth region in the pictures.
+        weights: see LossWeights.
+        autocast: context of forward passes.
+        evaluated: the generator that `evaluate` and `pictures` look at, if it is not net_g itself.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        updates: Mapping[str, Update],
+        perceptual: nn.Module,
+        mouth: tuple[slice, slice],
+        weights: LossWeights | None = None,
+        autocast: Autocast = contextlib.nullcontext,
+        evaluated: nn.Module | None = None,
+    ):
+        self.networks = networks
+        self.updates = updates
+        self.perceptual = perceptual
+        self.mouth = mouth
+        self.weights = weights or LossWeights()
+        self.autocast = autocast
+        self.evaluated = evaluated or _bare(networks["net_g"])
+
+    def __call__(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> Losses:
+        """Train on a batch.
+
+        Args:
+            source: target pictures, RGB in [0, 1], [B, 3, H, W]; the generator sees them masked.
+            reference: five reference pictures on channels, [B, 15, H, W].
+            audio: speech features round each frame, [B, channels, T].
+
+        Returns:
+            dI, perception, g_dI and, if it has a weight, mouth: scalars without gradient, weighted.
+        """
+        with self.autocast():
+            fake = self.networks["net_g"](self._masked(source), reference, audio)
+        losses = {"dI": self._train_discriminator("net_dI", fake, source)}
+        with self.autocast(), _frozen(_bare(self.networks["net_dI"])) as net_dI:
+            parts = self._picture_losses(fake, source)
+            parts["g_dI"] = generator_gan_loss(net_dI, fake)
+        return losses | self._train_generator(parts)
+
+    @torch.no_grad()
+    def evaluate(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> Losses:
+        """Judge the generator in eval mode on a batch, see `__call__`.
+
+        Returns:
+            perception: loss; mouth_l1: mean L1 distance in the mouth region, pictures in [0, 1];
+            mouth_l1_of_mean_reference: the same for pasting the mean of the references, which it has to beat.
+        """
+        fake = self._generate(source, reference, audio)
+        return self._judge(fake, source, reference)
+
+    @torch.no_grad()
+    def pictures(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+        """Source, masked source, references and output of each sample, [B, 8, 3, H, W] in [0, 1]."""
+        fake = self._generate(source, reference, audio)
+        columns = [source, self._masked(source), *reference.split(3, 1), fake]
+        return torch.stack(columns, 1)
+
+    def _train_discriminator(self, name: str, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        with self.autocast():
+            loss = discriminator_loss(self.networks[name], fake, real)
+        self.updates[name](loss)
+        return loss.detach()
+
+    def _picture_losses(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
+        losses = {"perception": perception_loss(self.perceptual, fake, real, self.weights.lamb_perception)}
+        if self.weights.lamb_mouth:
+            losses["mouth"] = self.weights.lamb_mouth * F.l1_loss(self._mouths(fake), self._mouths(real))
+        return losses
+
+    def _train_generator(self, losses: Losses) -> Losses:
+        self.updates["net_g"](torch.stack([loss.float() for loss in losses.values()]).sum())
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _generate(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+        with _evaluating(self.evaluated), self.autocast():
+            return self.evaluated(self._masked(source), reference, audio).float()
+
+    def _judge(self, fake: torch.Tensor, real: torch.Tensor, reference: torch.Tensor) -> Losses:
+        mean_reference = torch.stack(reference.split(3, 1)).mean(0)
+        with self.autocast():
+            perception = perception_loss(self.perceptual, fake, real, self.weights.lamb_perception)
+        return {
+            "perception": perception,
+            "mouth_l1": F.l1_loss(self._mouths(fake), self._mouths(real)),
+            "mouth_l1_of_mean_reference": F.l1_loss(self._mouths(mean_reference), self._mouths(real)),
+        }
+
+    def _masked(self, pictures: torch.Tensor) -> torch.Tensor:
+        masked = pictures.clone()
+        masked[:, :, *self.mouth] = 0
+        return masked
+
+    def _mouths(self, pictures: torch.Tensor) -> torch.Tensor:
+        return pictures[:, :, *self.mouth]
+
+
+class ClipStep(FrameStep):
+    """Clip stage: in addition the clip discriminator net_dV, which sees five frames at once, and a frozen SyncNet.
+
+    Args:
+        syncnet: trained SyncNet, or None where the sync loss has no weight.
+        others: see FrameStep.
+    """
+
+    def __init__(self, *others, syncnet: SyncNet | None, **named):
+        super().__init__(*others, **named)
+        self.syncnet = syncnet
+
+    def __call__(
+        self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor, clip_audio: torch.Tensor
+    ) -> Losses:
+        """Train on a batch.
+
+        Args:
+            source: target pictures of five successive frames, RGB in [0, 1], [B, 5, 3, H, W].
+            reference: five reference pictures of each, [B, 5, 15, H, W].
+            audio: speech features round each frame, [B, 5, channels, T].
+            clip_audio: speech features of nine frames, two more on each side, [B, channels, T'].
+
+        Returns:
+            dI, dV, perception, g_dI, g_dV and, where they have weights, mouth and sync.
+        """
+        source, reference, audio = (frame_major(part) for part in (source, reference, audio))
+        with self.autocast():
+            fake = self.networks["net_g"](self._masked(source), reference, audio)
+        losses = {
+            "dI": self._train_discriminator("net_dI", fake, source),
+            "dV": self._train_discriminator("net_dV", side_by_side(fake), side_by_side(source)),
+        }
+        net_dI, net_dV = (_bare(self.networks[name]) for name in ("net_dI", "net_dV"))
+        with self.autocast(), _frozen(net_dI), _frozen(net_dV):
+            parts = self._picture_losses(fake, source)
+            parts["g_dI"] = generator_gan_loss(net_dI, fake)
+            parts["g_dV"] = generator_gan_loss(net_dV, side_by_side(fake))
+            parts |= self._sync_losses(fake, clip_audio)
+        return losses | self._train_generator(parts)
+
+    @torch.no_grad()
+    def evaluate(
+        self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor, clip_audio: torch.Tensor
+    ) -> Losses:
+        """As FrameStep's, and: sync, the sync loss; sync_of_source, what the true pictures have."""
+        source, reference, audio = (frame_major(part) for part in (source, reference, audio))
+        fake = self._generate(source, reference, audio)
+        with self.autocast():
+            true = {f"{name}_of_source": loss for name, loss in self._sync_losses(source, clip_audio).items()}
+            return self._judge(fake, source, reference) | self._sync_losses(fake, clip_audio) | true
+
+    @torch.no_grad()
+    def pictures(
+        self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor, clip_audio: torch.Tensor
+    ) -> torch.Tensor:
+        """As FrameStep's, a row a frame: [5 B, 8, 3, H, W]."""
+        del clip_audio
+        return super().pictures(*(part.flatten(0, 1) for part in (source, reference, audio)))
+
+    def _sync_losses(self, pictures: torch.Tensor, clip_audio: torch.Tensor) -> Losses:
+        if self.syncnet is None:
+            return {}
+        mouths = side_by_side(self._mouths(pictures), CLIP_FRAMES)
+        return {"sync": sync_loss(self.syncnet, mouths, clip_audio, self.weights.lamb_syncnet_perception)}
+
+
+class SyncPairs(nn.Module):
+    """A SyncNet that judges the same mouths with their own speech and with other speech, seeing the mouths once."""
+
+    def __init__(self, net: SyncNet):
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self, mouths: torch.Tensor, audio: torch.Tensor, negative_audio: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Score maps [B, 1, h, w] of the pairs in sync and of the others; arguments as in SyncStep."""
+        face = self.net.face_encoder(mouths)
+        own, other = self.net.audio_encoder(torch.cat([audio, negative_audio])).chunk(2)
+        return self.net.score(face, own), self.net.score(face, other)
+
+
+class SyncStep:
+    """SyncNet: scores to 1 for pairs in sync and to 0 for others, least squares; a score of chance loses 0.25.
+
+    The score is not clamped: outside 0 .. 1 a clamped one has no gradient, and cannot come back.
+
+    Args:
+        pairs: SyncPairs, possibly wrapped for distributed training.
+        update: its optimizer step.
+        autocast: context of forward passes.
+    """
+
+    def __init__(self, pairs: nn.Module, update: Update, autocast: Autocast = contextlib.nullcontext):
+        self.pairs = pairs
+        self.update = update
+        self.autocast = autocast
+
+    def __call__(self, mouths: torch.Tensor, audio: torch.Tensor, negative_audio: torch.Tensor) -> Losses:
+        """Train on a batch.
+
+        Args:
+            mouths: mouth regions of five frames on channels, RGB in [0, 1], [B, 15, m, m].
+            audio: the nine slots of speech that belong to them, [B, channels, T].
+            negative_audio: nine slots that do not, [B, channels, T].
+
+        Returns:
+            sync, the loss, and accuracy, the share of pairs on the right side of 0.5; chance is 0.25 and 0.5.
+        """
+        with self.autocast():
+            positive, negative = self.pairs(mouths, audio, negative_audio)
+            loss = self._loss(positive, negative)
+        self.update(loss)
+        return {"sync": loss.detach(), "accuracy": self._accuracy(positive, negative)}
+
+    @torch.no_grad()
+    def evaluate(self, mouths: torch.Tensor, audio: torch.Tensor, negative_audio: torch.Tensor) -> Losses:
+        """Judge a batch, see `__call__`.
+
+        Returns:
+            sync and accuracy as there; pair_accuracy, how often the pair in sync scores higher than the other one
+            of the same mouths (chance 0.5); positive_score and negative_score, the means.
+        """
+        with self.autocast():
+            positive, negative = _bare(self.pairs)(mouths, audio, negative_audio)
+        own, other = _means(positive), _means(negative)
+        return {
+            "sync": self._loss(positive.float(), negative.float()),
+            "accuracy": self._accuracy(positive, negative),
+            "pair_accuracy": (own > other).float().mean(),
+            "positive_score": own.mean(),
+            "negative_score": other.mean(),
+        }
+
+    def pictures(self, **batch: torch.Tensor) -> None:
+        """SyncNet makes none."""
+
+    @staticmethod
+    def _loss(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+        ones, zeros = torch.ones_like(positive), torch.zeros_like(negative)
+        return (F.mse_loss(positive, ones) + F.mse_loss(negative, zeros)) / 2
+
+    @staticmethod
+    def _accuracy(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+        right = torch.cat([_means(positive) > 0.5, _means(negative) <= 0.5])
+        return right.float().mean()
+
+
+def _means(scores: torch.Tensor) -> torch.Tensor:
+    """One score [B] a pair from score maps."""
+    return scores.detach().float().mean((1, 2, 3))
+
+
+def _bare(network: nn.Module) -> nn.Module:
+    """The network inside DistributedDataParallel, whose bookkeeping is for a network's own training step alone."""
+    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+
+
+@contextlib.contextmanager
+def _frozen(network: nn.Module) -> Iterator[nn.Module]:
+    """A forward pass that leaves out the gradients of the network's parameters, which nobody would use."""
+    network.requires_grad_(False)
+    try:
+        yield network
+    finally:
+        network.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)

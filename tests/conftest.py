@@ -1,0 +1,50 @@
+"""Fixtures and options shared by all tests."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+TESTS = Path(__file__).parent
+CLIPS = TESTS.parent.parent / "shared" / "clips"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too (always done where CI is set)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    skips = {}
+    if not config.getoption("--slow") and not os.environ.get("CI"):
+        skips["slow"] = "slow: run with --slow, or with CI set"
+    if not CLIPS.is_dir():
+        skips["clips"] = f"needs the clips of {CLIPS}"
+    if not torch.cuda.is_available():
+        skips["gpu"] = "needs a CUDA GPU"
+    for item in items:
+        for name, reason in skips.items():
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def clips_dir() -> Path:
+    """Folder of real clips."""
+    if not CLIPS.is_dir():
+        pytest.skip(f"needs the clips of {CLIPS}")
+    return CLIPS
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Folder of the golden outputs; its `formula.py` makes the weights and inputs they were computed with."""
+    return TESTS / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden_forward(golden_dir: Path) -> dict[str, np.ndarray]:
+    """Outputs of every network in `forward_mouth64.npz`."""
+    with np.load(golden_dir / "forward_mouth64.npz") as file:
+        return dict(file)

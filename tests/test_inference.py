@@ -1,0 +1,444 @@
+"""The whole way: command line to video file."""
+
+import re
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from sample_media import formula_state, write_face_video, write_speech
+
+import inference
+from config.inference import InferenceParser
+from models.dinet import DINet
+from models.syncnet import SyncNet
+from utils.checkpoints import Metadata, write_checkpoint
+from utils.crop_geometry import mouth_region
+from utils.dubbing import Dubber, DubbingJob, DubbingOptions, Speech, forward_backward
+from utils.errors import run_script
+from utils.speech_features import extract_features
+from utils.video import VideoReader
+
+ROOT = Path(__file__).parent.parent
+
+
+class Echo:
+    """Gives back its own unmasked input: what is left is what the rest of the engine does to a picture."""
+
+    mouth_region_size = 256
+    device = torch.device("cpu")
+
+    def __init__(self):
+        self.seen_audio = []
+
+    def set_references(self, references):
+        assert references.shape == (5, 3, 416, 320)
+        self.references = references
+
+    def __call__(self, crops, audio):
+        self.seen_audio.append(audio)
+        return crops
+
+
+class Paint(Echo):
+    """Paints a negative."""
+
+    def __call__(self, crops, audio):
+        return 1 - crops
+
+
+def read_speech(path):
+    features, duration = extract_features("mel", path, "--driving_audio_path")
+    return Speech(features, duration, path)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("media")
+    write_face_video(folder / "face.mp4")
+    write_speech(folder / "speech.wav")
+    state = DINet(3, 15, 29)
+    state.load_state_dict(formula_state(state))
+    write_checkpoint(folder / "published.pth", {"net_g": state}, {}, 160, Metadata())
+    mel = DINet(3, 15, 80)
+    mel.load_state_dict(formula_state(mel))
+    metadata = Metadata(mouth_region_size=64, audio_feature="mel", audio_channel=80, audio_rows_per_frame=4)
+    write_checkpoint(folder / "mel64.pth", {"net_g": mel}, {}, 1, metadata)
+    write_checkpoint(folder / "syncnet.pth", {"net": SyncNet(15, 29, 128)}, {}, 1, Metadata())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def landmark_csv(media):
+    """Landmarks of face.mp4 as the detector writes them."""
+    dubber = Dubber(Echo(), read_speech, media / "landmarks")
+    dubber.dub(DubbingJob(media / "face.mp4", media / "speech.wav", media / "first.mp4"))
+    (found,) = (media / "landmarks").glob("face_*.csv")
+    return Path(shutil.copy(found, media / "face.csv"))
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+
+
+def psnr(first, second):
+    return cv2.PSNR(first, second)
+
+
+@pytest.mark.parametrize("blend", ["feather", "hard"])
+def test_a_generator_that_changes_nothing_gives_back_the_source(media, landmark_csv, tmp_path, blend):
+    job = DubbingJob(media / "face.mp4", media / "speech.wav", tmp_path / "out.mp4", landmark_csv)
+    report = Dubber(Echo(), read_speech).dub(job, DubbingOptions(blend=blend))
+    source, result = frames_of(media / "face.mp4"), frames_of(tmp_path / "out.mp4")
+    assert len(result) == report.frames == 25
+    for old, new in zip(source, result, strict=False):
+        assert psnr(old, new) > 40
+        assert psnr(old[60:260, 150:350], new[60:260, 150:350]) > 36
+
+
+def test_only_the_mouth_region_and_its_ring_change(media, landmark_csv, tmp_path):
+    job = DubbingJob(media / "face.mp4", media / "speech.wav", tmp_path / "out.mp4", landmark_csv)
+    dubber = Dubber(Paint(), read_speech)
+    dubber.dub(job, DubbingOptions(crf=5))
+    reader = VideoReader(media / "face.mp4")
+    from utils.pipeline import StageClock
+    from utils.source_preparation import prepare_source
+
+    plan = prepare_source(media / "face.mp4", landmark_csv, None, None, "shot", lambda *_: None, StageClock()).plan
+    result = VideoReader(tmp_path / "out.mp4")
+    for old, new in zip(reader.frames(), result.frames(), strict=False):
+        box, radius = plan.box(old.index), int(plan.radius[old.index])
+        changed = np.abs(old.luma.astype(int) - new.luma) > 25
+        rows, columns = np.nonzero(changed)
+        ring = radius // 4
+        assert rows.min() >= box.top + radius - ring
+        assert rows.max() < box.top + 3 * radius + ring
+        assert columns.min() >= box.left
+        assert columns.max() < box.right
+        inside = changed[box.top + radius + 4 : box.top + 3 * radius - 4, box.left + ring + 4 : box.right - ring - 4]
+        assert inside.mean() > 0.7
+
+
+@pytest.mark.parametrize(("fps", "expected"), [(None, Fraction(25)), (Fraction(30), Fraction(30))])
+def test_rate_length_and_sound_of_the_result(media, landmark_csv, tmp_path, fps, expected):
+    job = DubbingJob(media / "face.mp4", media / "speech.wav", tmp_path / "out.mp4", landmark_csv)
+    Dubber(Echo(), read_speech).dub(job, DubbingOptions(fps=fps))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert video.average_rate == expected
+        assert (video.width, video.height) == (512, 512)
+        assert video.frames == round(expected)
+        assert abs(float(video.duration * video.time_base) - 1) < 1 / expected
+        assert audio.codec_context.name == "aac"
+        assert abs(float(audio.duration * audio.time_base) - 1) < 1 / expected
+        assert "AI-generated" in container.metadata["comment"]
+
+
+def test_longer_speech_plays_the_video_forward_and_backward(media, landmark_csv, tmp_path):
+    write_speech(tmp_path / "long.wav", 3.5)
+    job = DubbingJob(media / "face.mp4", tmp_path / "long.wav", tmp_path / "out.mp4", landmark_csv)
+    Dubber(Echo(), read_speech).dub(job)
+    source, result = frames_of(media / "face.mp4"), frames_of(tmp_path / "out.mp4")
+    assert len(result) == 88
+    for new, index in zip(result, forward_backward(88, 30), strict=True):
+        assert psnr(source[index], new) > 38
+    assert list(forward_backward(8, 3)) == [0, 1, 2, 1, 0, 1, 2, 1]
+    assert list(forward_backward(3, 1)) == [0, 0, 0]
+
+
+def test_a_picture_is_a_source_too(tmp_path, media):
+    from skimage import data
+
+    cv2.imwrite(str(tmp_path / "portrait.png"), data.astronaut()[:, :, ::-1])
+    job = DubbingJob(tmp_path / "portrait.png", media / "speech.wav", tmp_path / "out.mp4")
+    report = Dubber(Echo(), read_speech).dub(job)
+    result = frames_of(tmp_path / "out.mp4")
+    assert len(result) == report.frames == 25
+    assert report.references == [0] * 5
+
+
+def test_frames_without_a_face_pass_through(media, tmp_path):
+    write_face_video(tmp_path / "gap.mp4", frames=60, blank=range(20, 40))
+    write_speech(tmp_path / "long.wav", 2.4)
+    job = DubbingJob(tmp_path / "gap.mp4", tmp_path / "long.wav", tmp_path / "out.mp4")
+    report = Dubber(Paint(), read_speech).dub(job)
+    assert 15 <= report.untouched_frames <= 25
+    source, result = frames_of(tmp_path / "gap.mp4"), frames_of(tmp_path / "out.mp4")
+    assert all(psnr(source[i], result[i]) > 35 for i in range(21, 39))
+    assert psnr(source[5], result[5]) < 25
+    assert psnr(source[50], result[50]) < 25
+
+
+def test_speech_windows_follow_the_time_of_the_frame(media, landmark_csv, tmp_path):
+    job = DubbingJob(media / "face.mp4", media / "speech.wav", tmp_path / "out.mp4", landmark_csv)
+    echo = Echo()
+    Dubber(echo, read_speech).dub(job, DubbingOptions(fps=Fraction(50)))
+    seen = torch.cat(echo.seen_audio)
+    values = read_speech(media / "speech.wav").features.values
+    assert seen.shape == (50, 80, 20)
+    # Frame 20 at 50 fps is at 0.4 s: mel rows 32 .. 51.
+    assert torch.equal(seen[20], torch.from_numpy(values[32:52].T.copy()))
+
+
+def test_references_given_by_hand_and_drawn_with_a_seed(media, landmark_csv, tmp_path):
+    job = DubbingJob(media / "face.mp4", media / "speech.wav", tmp_path / "out.mp4", landmark_csv)
+    dubber = Dubber(Echo(), read_speech)
+    assert dubber.dub(job, DubbingOptions(reference_frames="7,3")).references == [7, 3, 7, 3, 7]
+    draws = [dubber.dub(job, DubbingOptions(reference_selection="random", seed=s)).references for s in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_the_second_run_finds_the_landmarks_of_the_first(media, landmark_csv, tmp_path):
+    dubber = Dubber(Echo(), read_speech, media / "landmarks")
+    report = dubber.dub(DubbingJob(media / "face.mp4", media / "speech.wav", tmp_path / "second.mp4"))
+    assert "landmarks" not in report.seconds
+    assert (tmp_path / "second.mp4").read_bytes() == (media / "first.mp4").read_bytes()
+
+
+def test_the_mask_hides_the_mouth_from_the_network(media):
+    seen = {}
+
+    class Network(torch.nn.Module):
+        def encode_reference(self, reference):
+            seen["reference"] = reference
+            return "code"
+
+        def generate(self, source, code, audio):
+            seen["source"] = source
+            return source
+
+    from utils.mouth_generator import DINetMouthGenerator
+
+    generator = DINetMouthGenerator(Network(), 64, torch.device("cpu"), torch.float32)
+    generator.set_references(torch.rand(5, 3, 104, 80))
+    crops = torch.rand(2, 3, 104, 80)
+    generator(crops, torch.zeros(2, 29, 5))
+    assert seen["reference"].shape == (1, 15, 104, 80)
+    rows, columns = mouth_region(64)
+    assert (seen["source"][:, :, rows, columns] == 0).all()
+    outside = torch.ones(104, 80, dtype=bool)
+    outside[rows, columns] = False
+    assert torch.equal(seen["source"][:, :, outside], crops[:, :, outside])
+
+
+def run_in_process(monkeypatch, capfd, arguments):
+    """Run inference.py's main; returns (exit status, lines on stderr that are no progress)."""
+    monkeypatch.setattr(sys, "argv", ["inference.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        run_script(inference.main)
+    text = capfd.readouterr().err
+    return stop.value.code, [line for line in text.splitlines() if line.strip() and not re.search(r"\d+frame|\|", line)]
+
+
+def test_published_command_line_runs_as_written(media, landmark_csv, tmp_path):
+    """The inference lines of the seed README, letter by letter, from the project's root of a fresh copy."""
+    deepspeech_graph = pytest.importorskip("deepspeech_graph")
+    examples = tmp_path / "asserts" / "examples"
+    examples.mkdir(parents=True)
+    shutil.copy(media / "face.mp4", examples / "testxxx.mp4")
+    shutil.copy(landmark_csv, examples / "testxxx.csv")
+    write_speech(examples / "driving_audio_xxx.wav", 0.16)
+    shutil.copy(media / "published.pth", tmp_path / "asserts" / "clip_training_DINet_256mouth.pth")
+    deepspeech_graph.write_frozen_graph(tmp_path / "asserts" / "output_graph.pb")
+    lines = [
+        "python inference.py --mouth_region_size=256 --source_video_path=./asserts/examples/testxxx.mp4 "
+        "--source_openface_landmark_path=./asserts/examples/testxxx.csv "
+        "--driving_audio_path=./asserts/examples/driving_audio_xxx.wav "
+        "--pretrained_clip_DINet_path=./asserts/clip_training_DINet_256mouth.pth  ",
+        "python inference.py --mouth_region_size=256 --source_video_path= custom video path "
+        "--source_openface_landmark_path=  detected landmark path --driving_audio_path= driving audio path "
+        "--pretrained_clip_DINet_path=./asserts/clip_training_DINet_256mouth.pth",
+    ]
+    shutil.copy(media / "face.mp4", tmp_path / "custom video path")
+    shutil.copy(landmark_csv, tmp_path / "detected landmark path")
+    shutil.copy(examples / "driving_audio_xxx.wav", tmp_path / "driving audio path")
+    for line, name in zip(lines, ("testxxx", "custom video path"), strict=True):
+        words = line.split()
+        command = [sys.executable, str(ROOT / words[1]), *words[2:]]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "frames a second" in done.stderr
+        result = tmp_path / "asserts" / "inference_result" / f"{name}_facial_dubbing_add_audio.mp4"
+        assert len(frames_of(result)) == 4
+
+
+def test_weights_of_ours_need_no_flags(media, monkeypatch, capfd, tmp_path):
+    write_speech(tmp_path / "short.wav", 0.16)
+    arguments = ["--source_video_path", media / "face.mp4", "--driving_audio_path", tmp_path / "short.wav"]
+    arguments += ["--pretrained_clip_DINet_path", media / "mel64.pth", "--res_video_dir", tmp_path / "new" / "folder"]
+    arguments += ["--landmark_dir", tmp_path / "landmarks", "--save_face_video"]
+    status, lines = run_in_process(monkeypatch, capfd, arguments)
+    assert status == 0, lines
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "face_facial_dubbing_add_audio.mp4",
+        "face_synthetic_face.mp4",
+    ]
+    assert frames_of(tmp_path / "new" / "folder" / "face_synthetic_face.mp4")[0].shape == (104, 80)
+
+
+def garbage(path, size=5000):
+    path.write_bytes(np.random.default_rng(0).integers(0, 256, size, np.uint8).tobytes())
+    return path
+
+
+def text(path, content="this is no such file\n"):
+    path.write_text(content)
+    return path
+
+
+def truncated(path, original, share=0.5):
+    data = original.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def silent_video(path):
+    from skimage import data
+
+    from utils.video import VideoWriter, set_rgb_patch
+
+    with VideoWriter(path, 128, 128, Fraction(25), VideoReader(FACE["face"]).info.colour) as writer:
+        for _ in range(10):
+            yuv = np.empty((192, 128), np.uint8)
+            set_rgb_patch(
+                yuv, 0, 0, np.ascontiguousarray(data.cat()[:128, :128]), VideoReader(FACE["face"]).info.colour
+            )
+            writer.write(yuv)
+    return path
+
+
+FACE = {}
+
+
+def folder(path):
+    path.mkdir()
+    return path
+
+
+def replaced(path, original, old, new, count=-1):
+    path.write_text(original.read_text().replace(old, new, count))
+    return path
+
+
+SOURCE, CSV, AUDIO, WEIGHTS, RESULT = (
+    "--source_video_path",
+    "--source_openface_landmark_path",
+    "--driving_audio_path",
+    "--pretrained_clip_DINet_path",
+    "--res_video_dir",
+)
+
+BAD = {
+    "missing video": (SOURCE, lambda t, m: t / "none.mp4", "does not exist"),
+    "video is a folder": (SOURCE, lambda t, m: folder(t / "x.mp4"), "folder"),
+    "empty video": (SOURCE, lambda t, m: text(t / "x.mp4", ""), "empty"),
+    "text named mp4": (SOURCE, lambda t, m: text(t / "x.mp4"), "x.mp4"),
+    "garbage named mp4": (SOURCE, lambda t, m: garbage(t / "x.mp4"), "x.mp4"),
+    "truncated mp4": (SOURCE, lambda t, m: truncated(t / "x.mp4", m / "face.mp4", 0.02), "x.mp4"),
+    "sound as video": (SOURCE, lambda t, m: m / "speech.wav", "no picture"),
+    "video without a face": (SOURCE, lambda t, m: silent_video(t / "cat.mp4"), "no face"),
+    "missing csv": (CSV, lambda t, m: t / "none.csv", "does not exist"),
+    "csv is a folder": (CSV, lambda t, m: folder(t / "x.csv"), "folder"),
+    "empty csv": (CSV, lambda t, m: text(t / "x.csv", ""), "empty"),
+    "csv of other columns": (CSV, lambda t, m: text(t / "x.csv", "a, b\n1, 2\n"), "column"),
+    "csv of the header alone": (
+        CSV,
+        lambda t, m: text(t / "x.csv", (m / "face.csv").read_text().split("\n")[0]),
+        "x.csv",
+    ),
+    "csv with words for numbers": (CSV, lambda t, m: replaced(t / "x.csv", m / "face.csv", "\n", "\nabc", 3), "x.csv"),
+    "binary csv": (CSV, lambda t, m: garbage(t / "x.csv"), "x.csv"),
+    "csv of a shorter video": (CSV, lambda t, m: truncated(t / "x.csv", m / "face.csv", 0.5), "frames"),
+    "missing audio": (AUDIO, lambda t, m: t / "none.wav", "does not exist"),
+    "audio is a folder": (AUDIO, lambda t, m: folder(t / "x.wav"), "folder"),
+    "empty audio": (AUDIO, lambda t, m: text(t / "x.wav", ""), "empty"),
+    "text named wav": (AUDIO, lambda t, m: text(t / "x.wav"), "x.wav"),
+    "audio of no samples": (AUDIO, lambda t, m: write_speech(t / "x.wav", 0), "x.wav"),
+    "silent audio": (AUDIO, lambda t, m: write_speech(t / "x.wav", 1, amplitude=0), "silent"),
+    "video without sound as audio": (AUDIO, lambda t, m: m / "face.mp4", "no audio track"),
+    "missing weights": (WEIGHTS, lambda t, m: t / "none.pth", "drive.google.com"),
+    "weights are a folder": (WEIGHTS, lambda t, m: folder(t / "x.pth"), "folder"),
+    "text named pth": (WEIGHTS, lambda t, m: text(t / "x.pth"), "x.pth"),
+    "truncated weights": (WEIGHTS, lambda t, m: truncated(t / "x.pth", m / "mel64.pth"), "x.pth"),
+    "SyncNet as generator": (WEIGHTS, lambda t, m: m / "syncnet.pth", "SyncNet"),
+    "result folder is a file": (RESULT, lambda t, m: text(t / "x"), "file"),
+    "result folder below a file": (RESULT, lambda t, m: text(t / "x") / "y", "file"),
+    "unwritable result folder": (RESULT, lambda t, m: Path("/proc/results"), "/proc/results"),
+    "deepspeech graph missing": ("--deepspeech_model_path", lambda t, m: t / "none.pb", "none.pb"),
+    "mouth size of other weights": ("--mouth_region_size", lambda t, m: 128, "64"),
+    "no such face": ("--face", lambda t, m: 7, "--face"),
+    "reference frame beyond the end": ("--reference_frames", lambda t, m: "5,1000", "0 to 29"),
+    "no such device": ("--device", lambda t, m: "gpu", "--device"),
+    "no such GPU": ("--device", lambda t, m: "cuda:99", "--device"),
+    "no such encoder": ("--video_codec", lambda t, m: "libx999", "libx999"),
+    "no such blend": ("--blend", lambda t, m: "soft", "--blend"),
+    "no such rate": ("--fps", lambda t, m: "fast", "--fps"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gives_one_line_and_status_2(case, media, landmark_csv, monkeypatch, capfd, tmp_path):
+    FACE["face"] = media / "face.mp4"
+    option, make, words = BAD[case]
+    results = tmp_path / "results"
+    arguments = {
+        SOURCE: media / "face.mp4",
+        AUDIO: media / "speech.wav",
+        WEIGHTS: media / ("published.pth" if option == "--deepspeech_model_path" else "mel64.pth"),
+        RESULT: results,
+        "--landmark_dir": tmp_path / "landmarks",
+    }
+    if option in (CSV, "--face", "--reference_frames"):
+        arguments[CSV] = landmark_csv
+    arguments[option] = make(tmp_path, media)
+    status, lines = run_in_process(monkeypatch, capfd, [word for pair in arguments.items() for word in pair])
+    assert status == 2, lines
+    errors = [line for line in lines if "error:" in line]
+    assert len(errors) == 1, lines
+    assert words in errors[0]
+    assert errors[0].startswith("inference.py: error: ")
+    assert not any("Traceback" in line for line in lines)
+    assert not list(tmp_path.rglob("*.mp4*partial*")) and not (results.is_dir() and list(results.iterdir()))
+
+
+def test_a_failed_run_leaves_the_earlier_result_alone(media, landmark_csv, monkeypatch, capfd, tmp_path):
+    earlier = tmp_path / "face_facial_dubbing_add_audio.mp4"
+    earlier.write_bytes(b"precious")
+    arguments = [SOURCE, media / "face.mp4", AUDIO, media / "speech.wav", WEIGHTS, media / "mel64.pth"]
+    arguments += [RESULT, tmp_path, CSV, landmark_csv, "--reference_frames", "1000"]
+    status, _ = run_in_process(monkeypatch, capfd, arguments)
+    assert status == 2
+    assert earlier.read_bytes() == b"precious"
+
+
+def test_an_error_of_the_generator_stops_everything_and_leaves_nothing(media, landmark_csv, tmp_path):
+    class Broken(Echo):
+        def __call__(self, crops, audio):
+            raise ZeroDivisionError("bug")
+
+    job = DubbingJob(media / "face.mp4", media / "speech.wav", tmp_path / "out.mp4", landmark_csv)
+    with pytest.raises(ZeroDivisionError):
+        Dubber(Broken(), read_speech).dub(job)
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    code = "import sys; sys.argv=['inference.py','--help']; import inference\ntry:\n inference.InferenceParser().parse_args()"
+    code += "\nexcept SystemExit: pass\nprint([m for m in ('torch','tensorflow','librosa','numba','dlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_detached_values_are_joined():
+    options = InferenceParser().parse_args(
+        ["--source_video_path=", "my", "face.mp4", "--driving_audio_path=a.wav", "--reference_frames=3,4"]
+    )
+    assert options.source_video_path == Path("my face.mp4")
+    assert options.driving_audio_path == Path("a.wav")

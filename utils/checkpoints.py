@@ -1,0 +1,254 @@
+"""The one place that reads and writes network weights.
+
+Published layout: {epoch, state_dict: {net_g, net_dI[, net_dV]}, optimizer: {the same names}} with the prefix `module.`
+on every parameter, and {state_dict: {net}} without a prefix for a SyncNet. Ours is the same with one more entry,
+`dinet`, so that tools for the published layout read our files. Both are read with or without the prefix.
+"""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.errors import UserError, require_file
+from utils.files import atomic_path
+
+SYNCNET = "net"
+"""Name of the SyncNet in its checkpoint; the others are net_g, net_dI and net_dV."""
+_OWN_ENTRY = "dinet"
+_PREFIX = "module."
+_WRAPPERS = (_PREFIX, "_orig_mod.")  # of distributed training and of torch.compile
+_TITLES = {
+    "net_g": "a DINet generator",
+    "net_dI": "a frame discriminator",
+    "net_dV": "a clip discriminator",
+    SYNCNET: "a SyncNet",
+}
+_OPTIONS = {  # first part of a parameter's name -> the options that its shape depends on
+    "source_in_conv": "--source_channel",
+    "ref_in_conv": "--ref_channel",
+    "audio_encoder": "--audio_channel and --audio_feature",
+    "down_blocks": "--D_num_blocks, --D_block_expansion and --D_max_features",
+}
+
+StateDict = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the networks of a checkpoint were trained for; None where unknown, as in published files."""
+
+    mouth_region_size: int | None = None
+    """Side of the masked square, pixels."""
+    audio_feature: str | None = None
+    audio_channel: int | None = None
+    """Numbers in one row of the audio feature."""
+    audio_rows_per_frame: int | None = None
+    """Rows in 40 ms."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Contents of a checkpoint file, on the CPU, possibly mapped from the file (a private copy once changed)."""
+
+    path: Path
+    networks: dict[str, dict[str, torch.Tensor]]
+    """State dicts by name (net_g, net_dI, net_dV, or net for a SyncNet), keys without prefix."""
+    metadata: Metadata = field(default_factory=Metadata)
+    optimizers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Optimizer state dicts by the name of their network."""
+    epoch: int | None = None
+    """First epoch still to be trained, N + 1 in the file of epoch N; None where not recorded."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Whatever else the training that wrote the file needs to go on."""
+
+    def describe(self) -> str:
+        """Say what kind of checkpoint it is."""
+        if set(self.networks) == {SYNCNET}:
+            return "a SyncNet checkpoint"
+        kind = "a DINet checkpoint" if "net_g" in self.networks else "a checkpoint"
+        return f"{kind} (of {', '.join(self.networks)})"
+
+
+def read_torch_file(path: str | Path, option: str, hint: str = "") -> Any:
+    """Return what a file written by `torch.save` holds: tensors (on the CPU) and plain Python values only.
+
+    Args:
+        path: the file.
+        option: what named it, for the message.
+        hint: what to do where there is no such file, for example where to download it.
+
+    Raises:
+        UserError: missing, empty, truncated or no such file; or it holds other Python objects.
+    """
+    path = require_file(path, option, hint)
+    is_zip = zipfile.is_zipfile(path)
+    with path.open("rb") as file:
+        is_cut_zip = not is_zip and file.read(4) == b"PK\x03\x04"
+    again = "copy or download it again"
+    if is_cut_zip:
+        raise UserError(f"{option}: {path} is cut short; {again}")
+    try:
+        # Mapped, the optimizers that inference does not need are never read. Files of PyTorch < 1.6 are no zip.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception as error:  # bytes that only look like a pickle can raise nearly anything
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+            problem = "holds Python objects besides weights, which are not loaded for safety; save its state_dict only"
+        else:
+            problem = f"is no PyTorch checkpoint, or a damaged one; {again}"
+        raise UserError(f"{option}: {path} {problem}") from error
+
+
+def read_checkpoint(path: str | Path, option: str, hint: str = "") -> Checkpoint:
+    """Read a checkpoint in the published layout or ours.
+
+    Raises:
+        UserError: as `read_torch_file`, or the file holds no networks in that layout.
+    """
+    path = Path(path)
+    content = read_torch_file(path, option, hint)
+    networks = content.get("state_dict") if isinstance(content, dict) else None
+    if not (isinstance(networks, dict) and networks and all(_is_state(state) for state in networks.values())):
+        if isinstance(content, dict) and content:
+            holds = "only " + ", ".join(f"`{key}`" for key in list(content)[:3]) + (", ..." if len(content) > 3 else "")
+        else:
+            holds = f"a {type(content).__name__}"
+        raise UserError(
+            f"{option}: {path} is no DINet or SyncNet checkpoint: it holds {holds} and no networks under `state_dict`"
+        )
+    own = _dict(content.get(_OWN_ENTRY))
+    recorded = _dict(own.get("metadata"))
+    epoch = content.get("epoch")
+    return Checkpoint(
+        path=path,
+        networks={name: {_bare(key): value for key, value in state.items()} for name, state in networks.items()},
+        metadata=Metadata(**{item.name: recorded.get(item.name) for item in fields(Metadata)}),
+        optimizers=_dict(content.get("optimizer")),
+        epoch=epoch if isinstance(epoch, int) else None,
+        extra=_dict(own.get("extra")),
+    )
+
+
+def load_network(module: torch.nn.Module, checkpoint: Checkpoint, name: str, option: str) -> None:
+    """Load the network `name` of a checkpoint into `module`, which keeps its device and precision.
+
+    Raises:
+        UserError: no such network in the checkpoint, or its parameters have other names or shapes.
+    """
+    prefix = f"{option}: {checkpoint.path}"
+    state = checkpoint.networks.get(name)
+    if state is None:
+        needed = f"{_TITLES.get(name, 'a network')} ({name})"
+        raise UserError(f"{prefix} is {checkpoint.describe()}, {needed} is needed")
+    expected = module.state_dict()
+    for problem, keys in (
+        ("is missing", [key for key in expected if key not in state]),
+        ("is unknown to this network", [key for key in state if key not in expected]),
+    ):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise UserError(f"{prefix}: {name} does not fit: `{keys[0]}`{more} {problem}; {_advice(keys[0])}")
+    for key, value in expected.items():
+        if value.shape != state[key].shape:
+            raise UserError(
+                f"{prefix}: {name} does not fit: `{key}` is {list(state[key].shape)} in the file and "
+                f"{list(value.shape)} is needed; {_advice(key)}"
+            )
+    module.load_state_dict(state)
+
+
+def write_checkpoint(
+    path: str | Path,
+    networks: Mapping[str, torch.nn.Module | StateDict],
+    optimizers: Mapping[str, torch.optim.Optimizer | StateDict],
+    epoch: int,
+    metadata: Metadata,
+    extra: StateDict | None = None,
+) -> None:
+    """Write a checkpoint in the published layout, with our own entry beside it.
+
+    Args:
+        path: file to write; folders are made. A file of that name stays as it is until the new one is complete.
+        networks: modules or state dicts by name, wrapped for distributed training or compiled or not.
+        optimizers: their optimizers or the state dicts of these, by the name of the network.
+        epoch: first epoch still to be trained (N + 1 after epoch N).
+        metadata: what the networks are for.
+        extra: anything else; tensors, numbers, texts, None, and lists, tuples and dicts of these.
+
+    Raises:
+        UserError: the file cannot be written (full disk, permissions); an older file is left intact.
+        TypeError: `extra` holds a value that could not be read back.
+    """
+    path = Path(path)
+    content = {
+        "epoch": epoch,
+        "state_dict": {
+            name: {("" if name == SYNCNET else _PREFIX) + _bare(key): value for key, value in _state(network).items()}
+            for name, network in networks.items()
+        },
+        "optimizer": {name: _state(optimizer) for name, optimizer in optimizers.items()},
+        _OWN_ENTRY: {"metadata": asdict(metadata), "extra": extra or {}},
+    }
+    content = _portable(content)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        raise UserError(
+            f"{path} cannot be written ({cause.strerror}); free some space or choose another folder"
+        ) from error
+
+
+def _is_state(state: object) -> bool:
+    return isinstance(state, dict) and bool(state) and all(isinstance(value, torch.Tensor) for value in state.values())
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _bare(key: str) -> str:
+    while key.startswith(_WRAPPERS):
+        key = key.split(".", 1)[1]
+    return key
+
+
+def _advice(key: str) -> str:
+    options = _OPTIONS.get(key.split(".", 1)[0])
+    return f"check {options}" if options else "these are weights of another network"
+
+
+def _state(source: torch.nn.Module | torch.optim.Optimizer | StateDict) -> StateDict:
+    return source if isinstance(source, Mapping) else source.state_dict()
+
+
+def _portable(value: Any) -> Any:
+    """Return `value` with tensors on the CPU and without the storage they are views of; see `write_checkpoint`."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        return value.clone() if value.numel() * value.element_size() < value.untyped_storage().nbytes() else value
+    if isinstance(value, Mapping):
+        return {key: _portable(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_portable(item) for item in value)
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(f"a checkpoint takes tensors and plain values, not {type(value).__name__}")
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """Find what the system said: torch turns a failed write into a RuntimeError about file positions."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error

@@ -1,0 +1,105 @@
+"""Work spread over the cores of this machine, or over a Dask cluster, by one interface: concurrent.futures."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from utils.errors import UserError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_CONNECT_SECONDS = 15
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def local_executor(workers: int) -> Iterator[Executor]:
+    """A pool of processes that die with this one, also if it is killed."""
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    try:
+        yield executor
+    except BaseException:
+        # Nobody waits for work whose results nobody wants.
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    executor.shutdown()
+
+
+@contextlib.contextmanager
+def dask_executor(address: str, option: str = "--dask_scheduler") -> Iterator[Executor]:
+    """The workers of an existing Dask cluster, which is left running.
+
+    Raises:
+        UserError: distributed is not installed, or there is no scheduler at `address`.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UserError(f"{option}: needs the package distributed; pip install distributed") from None
+    try:
+        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{option}: no Dask scheduler answers at {address} ({type(error).__name__}); "
+            "give the address that `dask scheduler` prints, such as tcp://host:8786"
+        ) from None
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise UserError(f"{option}: the scheduler at {address} has no workers; start some with `dask worker`")
+        executor = client.get_executor(pure=False)
+        try:
+            yield executor
+        except BaseException:
+            executor.shutdown(wait=False)
+            raise
+
+
+def run_all(executor: Executor, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """Yield function(job) for every job, in the order in which they are done.
+
+    Raises:
+        UserError: a worker process died, or cannot import this project; and whatever `function` raises.
+    """
+    futures = [executor.submit(function, job) for job in jobs]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died, most likely for want of memory; "
+            "run again with fewer --workers: what is complete is kept"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--dask_scheduler: the workers cannot import the project ({error}); "
+            "start them in its folder with PYTHONPATH=. dask worker ADDRESS --nthreads 1"
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _start_worker() -> None:
+    """Set up a process of the local pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends its workers
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
