@@ -172,8 +172,8 @@ def test_frames_without_a_face_pass_through(media, tmp_path):
     assert 15 <= report.untouched_frames <= 25
     source, result = frames_of(tmp_path / "gap.mp4"), frames_of(tmp_path / "out.mp4")
     assert all(psnr(source[i], result[i]) > 35 for i in range(21, 39))
-    assert psnr(source[5], result[5]) < 25
-    assert psnr(source[50], result[50]) < 25
+    assert psnr(source[5], result[5]) < 28
+    assert psnr(source[50], result[50]) < 28
 
 
 def test_speech_windows_follow_the_time_of_the_frame(media, landmark_csv, tmp_path):
@@ -299,6 +299,11 @@ def truncated(path, original, share=0.5):
     return path
 
 
+def first_lines(path, original, count):
+    path.write_text("".join(original.read_text().splitlines(keepends=True)[:count]))
+    return path
+
+
 def silent_video(path):
     from skimage import data
 
@@ -355,7 +360,8 @@ BAD = {
     ),
     "csv with words for numbers": (CSV, lambda t, m: replaced(t / "x.csv", m / "face.csv", "\n", "\nabc", 3), "x.csv"),
     "binary csv": (CSV, lambda t, m: garbage(t / "x.csv"), "x.csv"),
-    "csv of a shorter video": (CSV, lambda t, m: truncated(t / "x.csv", m / "face.csv", 0.5), "frames"),
+    "csv cut off in a line": (CSV, lambda t, m: truncated(t / "x.csv", m / "face.csv", 0.5), "cut off"),
+    "csv of a shorter video": (CSV, lambda t, m: first_lines(t / "x.csv", m / "face.csv", 16), "has 15 frames"),
     "missing audio": (AUDIO, lambda t, m: t / "none.wav", "does not exist"),
     "audio is a folder": (AUDIO, lambda t, m: folder(t / "x.wav"), "folder"),
     "empty audio": (AUDIO, lambda t, m: text(t / "x.wav", ""), "empty"),

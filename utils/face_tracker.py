@@ -1,0 +1,340 @@
+"""The built-in landmark detector: dlib's 68 points, tracked from frame to frame, smoothed without lag.
+
+dlib's predictor is run on an upright patch of constant size that is cut out where the face was in the frame before;
+that is quicker and steadier than its face detector on every frame. The detector looks at the whole picture at the
+start, after cuts, and once a second for new faces, and at the patch to see that the face is still there.
+"""
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utils.crop_plan import shot_ranges
+from utils.errors import UserError
+from utils.landmarks import POINTS, LandmarkTable
+
+PREDICTOR_PATCH = 200
+"""Side of the face in the patch that the predictor sees, in pixels."""
+PREDICTOR_MARGIN = 0.35
+"""Surroundings of the face in that patch, on each side, as a share of the face."""
+DETECTOR_PATCH = 84
+"""Side of the face in the patch that the detector sees: it was trained on faces of 80 pixels."""
+DETECTOR_MARGIN = 0.4
+AVERAGED_BOXES = ((-0.03, 0.8), (0.03, 0.9))
+"""(shift down, scale) of the boxes whose predictions are averaged. Chosen on OpenFace's landmarks of a clip: against
+the detector's own box, half the jitter after smoothing, and a lip opening that correlates with 0.87, not 0.83."""
+
+VERIFY_FRAMES = 5
+"""Frames between two looks of the detector at a tracked face."""
+LOST_FRAMES = 15
+"""A face that the detector has not confirmed for longer than this is lost, and so are its frames since then."""
+SEARCH_FRAMES = 3
+"""Frames between two searches while no face is known."""
+SEARCH_SIZE = 640
+"""Longer side of the picture that is searched, in pixels."""
+FALLBACK_SIZE = 480
+"""Longer side of the picture that dlib's CNN detector searches; about a second on a CPU."""
+NEW_FACE_SCORE = 0.0
+KNOWN_FACE_SCORE = -0.6
+MIN_OVERLAP = 0.3
+MIN_FACE = 30
+"""Smaller faces (side in pixels) are not followed."""
+CUT_DIFFERENCE = 20.0
+"""Mean change of brightness (of 255) from frame to frame that makes the tracker look anew."""
+
+SMOOTHING_SECONDS = 0.026
+"""Standard deviation of the Gaussian over time. Symmetric, hence without lag; little enough to leave lips their speed."""
+_SHAPE_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
+_CNN_DETECTOR = "mmod_human_face_detector.dat"
+
+
+def model_file(name: str) -> Path:
+    """Path of a model in the installed package face_recognition_models, which is not imported.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    spec = importlib.util.find_spec("face_recognition_models")
+    path = None if spec is None or spec.origin is None else Path(spec.origin).parent / "models" / name
+    if path is None or not path.exists():
+        raise UserError(
+            "landmarks cannot be detected: the package face_recognition_models is missing; pip install "
+            "face_recognition_models, or give an OpenFace csv with --source_openface_landmark_path"
+        )
+    return path
+
+
+@dataclass(frozen=True)
+class _Pose:
+    """An upright square round a face: centre (x, y), side and rotation (radians) in pixels of the frame."""
+
+    centre: np.ndarray
+    side: float
+    angle: float
+
+    def near(self, other: "_Pose") -> bool:
+        """Whether the predictor's answer would hardly change from one pose to the other."""
+        moved = np.hypot(*(self.centre - other.centre))
+        return moved < 0.06 * other.side and abs(self.side / other.side - 1) < 0.08
+
+
+def _pose(points: np.ndarray) -> _Pose:
+    """Pose of landmarks [68, 2], in the proportions of the boxes that dlib's predictor was trained on."""
+    eyes = points[42:48].mean(axis=0) - points[36:42].mean(axis=0)
+    angle = float(np.arctan2(eyes[1], eyes[0]))
+    centre = points.mean(axis=0)
+    spread = float(np.sqrt(((points - centre) ** 2).sum(axis=1).mean()))
+    up = np.array([np.sin(angle), -np.cos(angle)])
+    return _Pose(centre + 0.15 * spread * up, 2.7 * spread, angle)
+
+
+def _cut_patch(luma: np.ndarray, pose: _Pose, face_side: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """The pose upright in the middle of a square patch, and the affine map [2, 3] from frame to patch."""
+    side = int(face_side * (1 + 2 * margin))
+    scale = face_side / pose.side
+    cos, sin = np.cos(pose.angle) * scale, np.sin(pose.angle) * scale
+    rotation = np.array([[cos, sin], [-sin, cos]])
+    matrix = np.column_stack([rotation, side / 2 - 0.5 - rotation @ pose.centre])
+    return cv2.warpAffine(luma, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), matrix
+
+
+@dataclass
+class _Face:
+    """A face that is followed. `pending` are frames that the detector has not confirmed yet."""
+
+    number: int
+    points: np.ndarray
+    confirmed_frame: int
+    score: float
+    frames: list[tuple[int, float, np.ndarray]] = field(default_factory=list)
+    pending: list[tuple[int, np.ndarray]] = field(default_factory=list)
+
+    def confirm(self, frame: int, score: float) -> None:
+        """Accept all frames up to this one."""
+        self.score, self.confirmed_frame = score, frame
+        self.frames += [(number, score, points) for number, points in self.pending]
+        self.pending.clear()
+
+
+class FaceTracker:
+    """Landmarks of all faces of a video, frame by frame.
+
+    Args:
+        rate: frames a second.
+        max_faces: faces followed at a time, the largest first.
+
+    Raises:
+        UserError: dlib or its models are not installed.
+    """
+
+    def __init__(self, rate: float, max_faces: int = 4):
+        try:
+            import dlib
+        except ImportError:
+            raise UserError(
+                "landmarks cannot be detected: dlib is missing; pip install dlib-bin, or give an OpenFace csv with "
+                "--source_openface_landmark_path"
+            ) from None
+        self._dlib = dlib
+        self._rate = rate
+        self._max_faces = max_faces
+        self._detector = dlib.get_frontal_face_detector()
+        self._predictor = dlib.shape_predictor(str(model_file(_SHAPE_PREDICTOR)))
+        self._cnn_detector = None
+        self._frame = 0
+        self._next_search = 0
+        self._next_fallback = 0
+        self._fallback_wait = rate
+        self._luma: np.ndarray | None = None
+        self._thumbnail: np.ndarray | None = None
+        self._faces: list[_Face] = []
+        self._lost: list[_Face] = []
+
+    def add(self, luma: np.ndarray) -> None:
+        """Take the next frame, uint8 [H, W]."""
+        luma = np.ascontiguousarray(luma)
+        if self._is_cut(luma):
+            self._leave_shot()
+            self._next_search = self._next_fallback = self._frame
+        for face in list(self._faces):
+            self._follow(face, luma)
+        if self._frame >= self._next_search:
+            self._search(luma)
+        self._luma = luma
+        self._frame += 1
+
+    def finish(self, shots: np.ndarray) -> LandmarkTable:
+        """Landmarks of all frames so far, smoothed inside the shots that begin at the frames `shots`, int [S].
+
+        Frames without a face have a row with `success` false, as OpenFace writes them.
+        """
+        self._leave_shot()
+        seen = sorted((face for face in self._lost if face.frames), key=lambda face: face.number)
+        rows = [(frame, face.number, score, points) for face in seen for frame, score, points in face.frames]
+        frame, number = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
+        confidence = np.array([1 / (1 + np.exp(-2 - 2 * row[2])) for row in rows])
+        points = np.array([row[3] for row in rows], np.float64).reshape(-1, POINTS, 2)
+        for face_number in np.unique(number):
+            mine = np.flatnonzero(number == face_number)
+            for shot in shot_ranges(shots, self._frame):
+                inside = mine[(frame[mine] >= shot.start) & (frame[mine] < shot.stop)]
+                for run in np.split(inside, np.flatnonzero(np.diff(frame[inside]) > 1) + 1):
+                    points[run] = self._smooth(points[run])
+        empty = np.setdiff1d(np.arange(self._frame), frame)
+        return LandmarkTable(
+            frame=np.concatenate([frame, empty]),
+            face_id=np.concatenate([number, np.zeros_like(empty)]),
+            confidence=np.concatenate([confidence, np.zeros(len(empty))]),
+            success=np.repeat([True, False], [len(frame), len(empty)]),
+            points=np.concatenate([points, np.zeros((len(empty), POINTS, 2))]).astype(np.float32),
+        )
+
+    def _smooth(self, points: np.ndarray) -> np.ndarray:
+        """Gaussian over time of successive frames [T, 68, 2]."""
+        sigma = SMOOTHING_SECONDS * self._rate
+        reach = int(np.ceil(4 * sigma))
+        if len(points) < 3:
+            return points
+        weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+        weights /= weights.sum()
+        # Mirrored through the end points: motion goes on beyond the ends instead of stopping there.
+        reach = min(reach, len(points) - 1)
+        weights = weights[len(weights) // 2 - reach : len(weights) // 2 + reach + 1]
+        padded = np.pad(points, ((reach, reach), (0, 0), (0, 0)), mode="reflect", reflect_type="odd")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
+        return windows @ (weights / weights.sum())
+
+    def _is_cut(self, luma: np.ndarray) -> bool:
+        before, self._thumbnail = self._thumbnail, cv2.resize(luma, (32, 32), interpolation=cv2.INTER_AREA)
+        return before is not None and float(cv2.absdiff(before, self._thumbnail).mean()) > CUT_DIFFERENCE
+
+    def _leave_shot(self) -> None:
+        """Lose all faces, after a last look at them in the frame before this one."""
+        for face in self._faces:
+            if face.pending:
+                score = self._score(self._luma, face.points)
+                if score > KNOWN_FACE_SCORE:
+                    face.confirm(face.pending[-1][0], score)
+        self._lose(self._faces)
+
+    def _lose(self, faces: list[_Face]) -> None:
+        for face in list(faces):
+            face.pending.clear()
+            self._faces.remove(face)
+            self._lost.append(face)
+
+    def _predict(self, luma: np.ndarray, pose: _Pose, boxes: tuple[tuple[float, float], ...]) -> np.ndarray:
+        """Landmarks [68, 2] in the frame, the mean over boxes given as (shift down, scale) of the pose's square."""
+        patch, matrix = _cut_patch(luma, pose, PREDICTOR_PATCH, PREDICTOR_MARGIN)
+        middle = len(patch) / 2
+        found = np.zeros((POINTS, 2))
+        for shift, scale in boxes:
+            half, down = PREDICTOR_PATCH * scale / 2, middle + shift * PREDICTOR_PATCH
+            box = (middle - half, down - half, middle + half - 1, down + half - 1)
+            shape = self._predictor(patch, self._dlib.rectangle(*(round(side) for side in box)))
+            found += [(part.x, part.y) for part in shape.parts()]
+        return (found / len(boxes) - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+
+    def _locate(self, luma: np.ndarray, points: np.ndarray) -> np.ndarray | None:
+        """Landmarks near the given ones [68, 2], or None where there is nothing like a face."""
+        pose = _pose(points)
+        for _ in range(3):
+            before = pose
+            # With the box that the predictor was trained on: smaller ones feed back on themselves and drift away.
+            pose = _pose(self._predict(luma, pose, ((0.0, 1.0),)))
+            if not MIN_FACE <= pose.side <= 2 * max(luma.shape):
+                return None
+            if pose.near(before):
+                break
+        return self._predict(luma, pose, AVERAGED_BOXES)
+
+    def _follow(self, face: _Face, luma: np.ndarray) -> None:
+        points = self._locate(luma, face.points)
+        if points is None:
+            self._lose([face])
+            self._next_search = min(self._next_search, self._frame)
+            return
+        face.points = points
+        face.pending.append((self._frame, points))
+        waited = self._frame - face.confirmed_frame
+        if waited >= VERIFY_FRAMES:
+            score = self._score(luma, points)
+            if score > KNOWN_FACE_SCORE:
+                face.confirm(self._frame, score)
+            elif waited > LOST_FRAMES:
+                self._lose([face])
+                self._next_search = min(self._next_search, self._frame)
+
+    def _score(self, luma: np.ndarray, points: np.ndarray) -> float:
+        """The detector's score of a face at these landmarks; -inf where it sees none."""
+        patch, _ = _cut_patch(luma, _pose(points), DETECTOR_PATCH, DETECTOR_MARGIN)
+        low = len(patch) / 2 - DETECTOR_PATCH / 2
+        expected = np.array([low, low, low + DETECTOR_PATCH, low + DETECTOR_PATCH])
+        boxes, scores, _ = self._detector.run(patch, 0, KNOWN_FACE_SCORE)
+        fitting = [s for box, s in zip(boxes, scores, strict=True) if _overlap(_sides(box), expected) > MIN_OVERLAP]
+        return max(fitting, default=-np.inf)
+
+    def _search(self, luma: np.ndarray) -> None:
+        """Look for faces that are not followed yet, in the whole picture."""
+        scale = min(1.0, SEARCH_SIZE / max(luma.shape))
+        small = luma if scale == 1 else cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        boxes, scores, _ = self._detector.run(small, 0 if min(small.shape) > 300 else 1, NEW_FACE_SCORE)
+        found = [(_sides(box) / scale, score) for box, score in zip(boxes, scores, strict=True)]
+        if not found and not self._faces and self._frame >= self._next_fallback:
+            found = self._fallback(luma)
+            # Ever rarer where it finds nothing: a video without faces is not to take hours.
+            self._fallback_wait = self._rate if found else 2 * self._fallback_wait
+            self._next_fallback = self._frame + max(1, round(self._fallback_wait))
+        known = [_sides_of(face.points) for face in self._faces]
+        for sides, score in sorted(found, key=lambda item: -(item[0][2] - item[0][0])):
+            if len(self._faces) >= self._max_faces or any(_overlap(sides, other) > MIN_OVERLAP / 2 for other in known):
+                continue
+            shape = self._predictor(luma, self._dlib.rectangle(*(round(side) for side in sides)))
+            points = self._locate(luma, np.array([(part.x, part.y) for part in shape.parts()], float))
+            if points is None:
+                continue
+            face = _Face(self._number(points), points, self._frame, score, pending=[(self._frame, points)])
+            face.confirm(self._frame, score)
+            self._faces.append(face)
+            known.append(_sides_of(points))
+        self._next_search = self._frame + (max(1, round(self._rate)) if self._faces else SEARCH_FRAMES)
+
+    def _fallback(self, luma: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        """dlib's CNN detector, slow but good at turned faces."""
+        if self._cnn_detector is None:
+            self._cnn_detector = self._dlib.cnn_face_detection_model_v1(str(model_file(_CNN_DETECTOR)))
+        scale = min(1.0, FALLBACK_SIZE / max(luma.shape))
+        small = cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        found = self._cnn_detector(cv2.cvtColor(small, cv2.COLOR_GRAY2RGB), 0)
+        return [(_sides(item.rect) / scale, 0.0) for item in found if item.confidence > 0.5]
+
+    def _number(self, points: np.ndarray) -> int:
+        """face_id of a face found: that of a lost one in the same place, else a new one."""
+        taken = {face.number for face in self._faces}
+        for face in reversed(self._lost):
+            if face.number not in taken and _overlap(_sides_of(points), _sides_of(face.points)) > MIN_OVERLAP:
+                return face.number
+        return max((face.number for face in (*self._lost, *self._faces)), default=-1) + 1
+
+
+def _sides(box: object) -> np.ndarray:
+    """(left, top, right, bottom) of a dlib rectangle, right and bottom exclusive."""
+    return np.array([box.left(), box.top(), box.right() + 1, box.bottom() + 1], float)
+
+
+def _sides_of(points: np.ndarray) -> np.ndarray:
+    """(left, top, right, bottom) of the square round landmarks [68, 2]."""
+    pose = _pose(points)
+    return np.concatenate([pose.centre - pose.side / 2, pose.centre + pose.side / 2])
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection over union of two boxes (left, top, right, bottom)."""
+    inner = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    if (inner <= 0).any():
+        return 0.0
+    shared = float(np.prod(inner))
+    return shared / (float(np.prod(first[2:] - first[:2])) + float(np.prod(second[2:] - second[:2])) - shared)

@@ -1,0 +1,43 @@
+"""Scene cuts, found while the frames pass by."""
+
+import cv2
+import numpy as np
+
+DETECTION_WIDTH = 256
+"""Frames are shrunk to this many pixels on their longer side: cuts are large, noise is small."""
+MIN_SHOT_SECONDS = 0.2
+
+
+class ShotDetector:
+    """PySceneDetect's AdaptiveDetector on a stream of frames.
+
+    A cut is a change of brightness pattern that is large, and large against its neighbours, so that camera motion
+    and gestures are none.
+
+    Args:
+        rate: frames a second.
+    """
+
+    def __init__(self, rate: float):
+        # Imported here: PySceneDetect loads a good deal that --help and a mistyped path have no need of.
+        from scenedetect import FrameTimecode
+        from scenedetect.detectors import AdaptiveDetector
+
+        self._first = FrameTimecode(0, float(rate))
+        self._detector = AdaptiveDetector(luma_only=True, min_scene_len=max(1, round(MIN_SHOT_SECONDS * rate)))
+        self._count = 0
+        self._cuts: list[int] = []
+
+    def add(self, luma: np.ndarray) -> None:
+        """Take the next frame, uint8 [H, W]."""
+        scale = DETECTION_WIDTH / max(luma.shape)
+        size = tuple(max(8, round(side * min(1, scale))) for side in luma.shape[::-1])
+        small = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
+        picture = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)
+        for cut in self._detector.process_frame(self._first + self._count, picture):
+            self._cuts.append(cut.frame_num)
+        self._count += 1
+
+    def starts(self) -> np.ndarray:
+        """First frame of each shot so far, int [S], beginning with 0."""
+        return np.array([0, *self._cuts], dtype=np.int64)
