@@ -20,7 +20,6 @@ import data_processing
 from config.data_processing import DataProcessingParser
 from dataset.manifest import read_manifest
 from utils import data_steps
-from utils.crop_geometry import TRAINING_SCALE_RANGE
 from utils.errors import UserError
 from utils.pictures import read_picture
 from utils.video import VideoReader, VideoWriter
@@ -121,7 +120,7 @@ def test_all_prepares_what_can_be_used_and_says_why_not_the_rest(prepared):
     for name, cause in (
         ("silent", "no audio track"),
         ("short", "too short: 8 frames, a clip has 9"),
-        ("nobody", "no face in some frame"),
+        ("nobody", "no face was found"),
         ("text", "is no video"),
     ):
         assert any(cause in line for line in run.stderr.splitlines() if line.startswith(f"skipped {name} ")), name
@@ -162,9 +161,11 @@ def test_steps_one_by_one_give_the_json_of_all(raw, prepared, tmp_path, monkeypa
     assert (tmp_path / DATA / "training_json.json").read_bytes() == (
         prepared[0] / DATA / "training_json.json"
     ).read_bytes()
-    # The files too, but for what --all did not go on with: sound and landmarks of videos that it had given up.
+    # The files too. Some more are there, of videos that --all had given up; features depend, in their last bits, on
+    # how many threads multiply matrices, and those of this process are not the pool's.
     mine, theirs = snapshot(tmp_path / DATA), snapshot(prepared[0] / DATA)
-    assert theirs.items() <= mine.items()
+    assert theirs.keys() <= mine.keys()
+    assert [name for name in theirs if mine[name] != theirs[name] and not name.endswith("_mel.npy")] == []
 
 
 def test_published_commands_with_deepspeech(talk, monkeypatch):
@@ -213,10 +214,11 @@ def test_a_changed_source_is_prepared_again(talk, monkeypatch):
     video = talk / DATA / "split_video_25fps" / "talk25.mp4"
     by_openface = landmarks.read_text()
     landmarks.unlink()
+    (talk / DATA / "split_video_25fps_audio" / "talk25.wav").unlink()
     run_inline(monkeypatch, talk, steps)
-    write_face_video(video, 18, audio=write_speech(talk / "speech.wav", 0.7))
+    write_face_video(video, 18, audio=write_speech(talk / "speech.wav", 0.6))
     assert run_inline(monkeypatch, talk, steps) == 0
-    assert len(read_manifest(talk / DATA / "training_json.json")[0].clips) == 1  # the sound is for 17 frames
+    assert len(read_manifest(talk / DATA / "training_json.json")[0].clips) == 1  # the sound ends in the second
     # A csv that was not made here is never overwritten; crops that do not belong to it do not stay.
     (landmarks.parent / ".records" / "talk25.csv.json").unlink()
     landmarks.write_text(by_openface)
@@ -428,12 +430,3 @@ def test_kind_of_features(command, feature):
     options = parse(command)
     assert options.audio_feature == feature
     assert "extract_audio_feature" in options.steps
-
-
-def test_clip_scales_are_spread_and_repeatable():
-    from utils.clip_cropping import clip_scale
-
-    scales = np.array([clip_scale("NAME", number) for number in range(500)])
-    assert scales.min() >= TRAINING_SCALE_RANGE[0] and scales.max() <= TRAINING_SCALE_RANGE[1]
-    assert scales.mean() == pytest.approx(1.1, abs=0.005) and len(set(scales)) == 500
-    assert clip_scale("NAME", 3) == scales[3] != clip_scale("OTHER", 3)

@@ -802,9 +802,9 @@ def test_places_where_no_file_can_be(tmp_path):
     ("options", "problem"),
     [
         ({"codec": "h264_nonsense"}, "h264_nonsense is not in this build"),
-        ({"audio_path": "missing.wav"}, "missing.wav is no sound or video that can be read"),
-        ({"audio_path": "text.wav"}, "text.wav is no sound or video that can be read"),
-        ({"audio_path": "silent.mp4"}, "silent.mp4 has no sound"),
+        ({"audio_path": "missing.wav"}, "missing.wav cannot be read as sound"),
+        ({"audio_path": "text.wav"}, "text.wav cannot be read as sound"),
+        ({"audio_path": "silent.mp4"}, "silent.mp4 has no audio track"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_written(tmp_path, options, problem):

@@ -229,7 +229,7 @@ def sound_blocks(path: Path, option: str) -> Iterator[SoundBlock]:
 def _open_container(path: Path, option: str) -> "av.container.InputContainer":
     try:
         # An absolute path cannot be taken for a URL, and a playlist cannot reach out to the network.
-        return av.open(str(path.resolve()), options={"protocol_whitelist": "file"}, metadata_errors="ignore")
+        return av.open(str(path.resolve()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise UserError(
             f"{option}: {path} cannot be read as sound or video ({error.strerror}): it is another kind of file, holds "

@@ -18,6 +18,8 @@ from utils.landmarks import check_table_fits, follow_face, read_openface_csv
 from utils.pictures import read_picture, write_jpeg
 from utils.video_cutting import check_even, open_training_video
 
+_LANDMARK_OPTION = "--openface_landmark_dir"
+
 
 @dataclass(frozen=True)
 class ClipPlan:
@@ -30,11 +32,12 @@ class ClipPlan:
     causes: Counter[str]
 
 
-def plan_clips(points: np.ndarray, width: int, height: int, clip_length: int, name: str) -> ClipPlan:
+def plan_clips(points: np.ndarray, shots: np.ndarray, width: int, height: int, clip_length: int, name: str) -> ClipPlan:
     """Cut a video into clips and find the crop radius of each. Clip i has the frames from i * clip_length on.
 
     Args:
         points: float32 [N, 68, 2] landmarks in pixels, NaN in frames without a face.
+        shots: int [S], first frame of each shot; a clip holds frames of one shot only.
         width: picture width in pixels.
         height: picture height in pixels.
         clip_length: frames in a clip; what is left at the end is dropped.
@@ -43,8 +46,14 @@ def plan_clips(points: np.ndarray, width: int, height: int, clip_length: int, na
     radius: dict[int, int] = {}
     causes: Counter[str] = Counter()
     for number in range(len(points) // clip_length):
-        window = points[number * clip_length : (number + 1) * clip_length]
+        first, end = number * clip_length, (number + 1) * clip_length
+        if ((shots > first) & (shots < end)).any():
+            causes["scene cut inside the clip"] += 1
+            continue
+        window = points[first:end]
         check = check_window(window, width, height, clip_scale(name, number))
+        if check.radius is None:  # near an edge of the picture the tightest crop may be the only one
+            check = check_window(window, width, height, TRAINING_SCALE_RANGE[0])
         if check.radius is None:
             causes[re.sub(r"\d+", "N", check.problem)] += 1  # without its numbers, so that equal causes add up
         else:
@@ -63,6 +72,7 @@ def crop_clips(
     target: Path,
     name: str,
     landmark_path: Path,
+    shots: np.ndarray,
     source: Path,
     clip_length: int,
     jpeg_quality: int,
@@ -72,7 +82,8 @@ def crop_clips(
     Args:
         target: folder to make.
         name: of the video.
-        landmark_path: OpenFace csv.
+        landmark_path: OpenFace csv, with rows up to the last frame.
+        shots: int [S], first frame of each shot, beginning with 0.
         source: the 25 fps video, or a folder of all its frames; the crops are the same but for the loss of the JPEGs.
         clip_length: frames in a clip.
         jpeg_quality: 1 .. 100.
@@ -83,12 +94,12 @@ def crop_clips(
     Raises:
         UserError: landmarks that do not fit the video, a source that cannot be read or is not at 25 fps.
     """
-    table = read_openface_csv(landmark_path)
+    table = read_openface_csv(landmark_path, _LANDMARK_OPTION)
     # By the csv: how many frames a video has is known when all are decoded, and compared then.
-    count = int(table.frame.max(initial=-1)) + 1
-    points = follow_face(table, count, np.zeros(1, int))
+    count = int(table.frame.max()) + 1
+    points = follow_face(table, count, shots)
     pictures = _FramePictures(source) if source.is_dir() else _VideoPictures(source)
-    plan = plan_clips(points, pictures.width, pictures.height, clip_length, name)
+    plan = plan_clips(points, shots, pictures.width, pictures.height, clip_length, name)
     target.mkdir()
     for index, cut in pictures:
         number = index // clip_length
@@ -97,7 +108,12 @@ def crop_clips(
             folder.mkdir(exist_ok=True)
             crop = cut(crop_box(points[index], plan.radius[number]))
             write_jpeg(folder / frame_name(index), crop, jpeg_quality)
-    check_table_fits(table, pictures.count, pictures.width, pictures.height, landmark_path, "--openface_landmark_dir")
+    if pictures.count != count:
+        raise UserError(
+            f"{_LANDMARK_OPTION}: {landmark_path} has {count} frames, the video has {pictures.count}; "
+            "detect the landmarks again, on this very video"
+        )
+    check_table_fits(table, count, pictures.width, pictures.height, landmark_path, _LANDMARK_OPTION)
     return {"frames": count, "clips": sorted(plan.radius), "causes": dict(sorted(plan.causes.items()))}
 
 

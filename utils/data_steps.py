@@ -139,6 +139,8 @@ def _skip(source: Source, step: str, error: Exception) -> Skip:
 
 
 def _check_usable(result: dict, settings: DataSettings) -> None:
+    if result.get("faces") == 0:
+        raise UserError("no face was found in any frame")
     if result.get("clips") == []:
         if result["frames"] < settings.clip_length:
             raise UserError(f"too short: {result['frames']} frames, a clip has {settings.clip_length}")
@@ -273,13 +275,19 @@ def _detect_landmarks(source: Source, settings: DataSettings) -> list[tuple[Sour
     def make(path: Path) -> dict:
         reader = open_training_video(video)
         rate = float(TRAINING_RATE)
-        shots, tracker = ShotDetector(rate), FaceTracker(rate)
+        try:
+            tracker = FaceTracker(rate)
+        except UserError as error:
+            raise UselessToGoOnError(str(error)) from error
+        shots = ShotDetector(rate)
         for frame in reader.frames():
             shots.add(frame.luma)
             tracker.add(frame.luma)
         check_even(reader)
-        write_openface_csv(path, tracker.finish(shots.starts()), rate)
-        return {"frames": len(reader.times)}
+        count, starts = len(reader.times), shots.starts()
+        table = tracker.finish(starts)
+        write_openface_csv(path, table, rate)
+        return {"frames": count, "faces": int(table.success.sum()), "shots": [int(start) for start in starts]}
 
     return [(source, finish(settings.landmark_path(source.name), {"video": file_fingerprint(video)}, make))]
 
@@ -303,7 +311,9 @@ def _crop_faces(source: Source, settings: DataSettings) -> list[tuple[Source, Fi
         raise UserError(f"neither a video in --source_video_dir nor frames in --video_frame_dir for {landmarks}")
 
     def make(folder: Path) -> dict:
-        return crop_clips(folder, source.name, landmarks, pictures, settings.clip_length, settings.jpeg_quality)
+        detected = read_record(landmarks) or {"result": {"shots": [0]}}
+        shots = np.array(detected["result"]["shots"])
+        return crop_clips(folder, source.name, landmarks, shots, pictures, settings.clip_length, settings.jpeg_quality)
 
     made_from = {
         "pictures": fingerprint,

@@ -48,10 +48,11 @@ def training_processes(device_name: str) -> Iterator[tuple[Processes, torch.devi
         UserError: a device that is not there.
     """
     count = int(os.environ.get("WORLD_SIZE", 1))
-    if count == 1:
-        yield Processes(), choose_device(device_name)
-        return
     device = choose_device(device_name)
+    torch.backends.cudnn.benchmark = True  # all batches have the same size
+    if count == 1:
+        yield Processes(), device
+        return
     if device.type == "cuda":
         device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(device)

@@ -35,8 +35,6 @@ SEARCH_FRAMES = 3
 """Frames between two searches while no face is known."""
 SEARCH_SIZE = 640
 """Longer side of the picture that is searched, in pixels."""
-FALLBACK_SIZE = 480
-"""Longer side of the picture that dlib's CNN detector searches; about a second on a CPU."""
 NEW_FACE_SCORE = 0.0
 KNOWN_FACE_SCORE = -0.6
 MIN_OVERLAP = 0.3
@@ -46,9 +44,8 @@ CUT_DIFFERENCE = 20.0
 """Mean change of brightness (of 255) from frame to frame that makes the tracker look anew."""
 
 SMOOTHING_SECONDS = 0.026
-"""Standard deviation of the Gaussian over time. Symmetric, hence without lag; little enough to leave lips their speed."""
+"""Standard deviation of the Gaussian over time: symmetric, hence without lag, and so small that lips keep their speed."""
 _SHAPE_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
-_CNN_DETECTOR = "mmod_human_face_detector.dat"
 
 
 def model_file(name: str) -> Path:
@@ -108,13 +105,12 @@ class _Face:
     number: int
     points: np.ndarray
     confirmed_frame: int
-    score: float
     frames: list[tuple[int, float, np.ndarray]] = field(default_factory=list)
     pending: list[tuple[int, np.ndarray]] = field(default_factory=list)
 
     def confirm(self, frame: int, score: float) -> None:
         """Accept all frames up to this one."""
-        self.score, self.confirmed_frame = score, frame
+        self.confirmed_frame = frame
         self.frames += [(number, score, points) for number, points in self.pending]
         self.pending.clear()
 
@@ -143,11 +139,8 @@ class FaceTracker:
         self._max_faces = max_faces
         self._detector = dlib.get_frontal_face_detector()
         self._predictor = dlib.shape_predictor(str(model_file(_SHAPE_PREDICTOR)))
-        self._cnn_detector = None
         self._frame = 0
         self._next_search = 0
-        self._next_fallback = 0
-        self._fallback_wait = rate
         self._luma: np.ndarray | None = None
         self._thumbnail: np.ndarray | None = None
         self._faces: list[_Face] = []
@@ -158,7 +151,7 @@ class FaceTracker:
         luma = np.ascontiguousarray(luma)
         if self._is_cut(luma):
             self._leave_shot()
-            self._next_search = self._next_fallback = self._frame
+            self._next_search = self._frame
         for face in list(self._faces):
             self._follow(face, luma)
         if self._frame >= self._next_search:
@@ -175,6 +168,7 @@ class FaceTracker:
         seen = sorted((face for face in self._lost if face.frames), key=lambda face: face.number)
         rows = [(frame, face.number, score, points) for face in seen for frame, score, points in face.frames]
         frame, number = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
+        number = np.unique(number, return_inverse=True)[1]  # without the numbers of what was a face for a moment only
         confidence = np.array([1 / (1 + np.exp(-2 - 2 * row[2])) for row in rows])
         points = np.array([row[3] for row in rows], np.float64).reshape(-1, POINTS, 2)
         for face_number in np.unique(number):
@@ -281,35 +275,21 @@ class FaceTracker:
         """Look for faces that are not followed yet, in the whole picture."""
         scale = min(1.0, SEARCH_SIZE / max(luma.shape))
         small = luma if scale == 1 else cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        boxes, scores, _ = self._detector.run(small, 0 if min(small.shape) > 300 else 1, NEW_FACE_SCORE)
-        found = [(_sides(box) / scale, score) for box, score in zip(boxes, scores, strict=True)]
-        if not found and not self._faces and self._frame >= self._next_fallback:
-            found = self._fallback(luma)
-            # Ever rarer where it finds nothing: a video without faces is not to take hours.
-            self._fallback_wait = self._rate if found else 2 * self._fallback_wait
-            self._next_fallback = self._frame + max(1, round(self._fallback_wait))
+        boxes, _, _ = self._detector.run(small, 0 if min(small.shape) > 300 else 1, NEW_FACE_SCORE)
+        found = [_sides(box) / scale for box in boxes]
         known = [_sides_of(face.points) for face in self._faces]
-        for sides, score in sorted(found, key=lambda item: -(item[0][2] - item[0][0])):
+        for sides in sorted(found, key=lambda sides: sides[0] - sides[2]):
             if len(self._faces) >= self._max_faces or any(_overlap(sides, other) > MIN_OVERLAP / 2 for other in known):
                 continue
             shape = self._predictor(luma, self._dlib.rectangle(*(round(side) for side in sides)))
             points = self._locate(luma, np.array([(part.x, part.y) for part in shape.parts()], float))
             if points is None:
                 continue
-            face = _Face(self._number(points), points, self._frame, score, pending=[(self._frame, points)])
-            face.confirm(self._frame, score)
-            self._faces.append(face)
+            # It counts once the detector has seen it a second time: pictures are full of what is a face for one frame.
+            number = self._number(points)
+            self._faces.append(_Face(number, points, self._frame, pending=[(self._frame, points)]))
             known.append(_sides_of(points))
         self._next_search = self._frame + (max(1, round(self._rate)) if self._faces else SEARCH_FRAMES)
-
-    def _fallback(self, luma: np.ndarray) -> list[tuple[np.ndarray, float]]:
-        """dlib's CNN detector, slow but good at turned faces."""
-        if self._cnn_detector is None:
-            self._cnn_detector = self._dlib.cnn_face_detection_model_v1(str(model_file(_CNN_DETECTOR)))
-        scale = min(1.0, FALLBACK_SIZE / max(luma.shape))
-        small = cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        found = self._cnn_detector(cv2.cvtColor(small, cv2.COLOR_GRAY2RGB), 0)
-        return [(_sides(item.rect) / scale, 0.0) for item in found if item.confidence > 0.5]
 
     def _number(self, points: np.ndarray) -> int:
         """face_id of a face found: that of a lost one in the same place, else a new one."""

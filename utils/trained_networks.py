@@ -57,12 +57,13 @@ class TrainedNetworks:
         processes: Processes,
         device: torch.device,
     ):
+        self.device = device
         self.autocast = make_autocast(settings.amp, device)
         if settings.amp == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             logger.warning("--amp bf16: this CPU has no instructions for it, it will be many times slower than off")
-        on_gpu = device.type == "cuda"
-        self.channels_last = on_gpu if settings.channels_last is None else settings.channels_last
-        self.bare = {name: self.place(network, device).train() for name, network in networks.items()}
+        channels_last = device.type == "cuda" if settings.channels_last is None else settings.channels_last
+        self._memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.bare = {name: self.place(network).train() for name, network in networks.items()}
         self.averages: dict[str, AveragedModel] = {}
         if settings.ema:
             average = get_ema_multi_avg_fn(settings.ema)
@@ -82,9 +83,9 @@ class TrainedNetworks:
             for name, network in self.bare.items()
         }
 
-    def place(self, network: nn.Module, device: torch.device) -> nn.Module:
+    def place(self, network: nn.Module) -> nn.Module:
         """Bring a network to the device, in the memory layout of the training."""
-        return network.to(device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format)
+        return network.to(self.device, memory_format=self._memory_format)
 
     def average(self) -> None:
         """Take the networks as they are now into the averages of their weights."""
@@ -102,16 +103,6 @@ class TrainedNetworks:
             for group in update.optimizer.param_groups:
                 group["lr"] = rates[name]
         return rates
-
-    def start_from(self, checkpoint: Checkpoint, names: list[str], option: str) -> None:
-        """Load the first of the networks `names`, and the others where the checkpoint has them.
-
-        Raises:
-            UserError: a checkpoint that does not fit.
-        """
-        for name in names:
-            if name == names[0] or name in checkpoint.networks:
-                load_network(self.bare[name], checkpoint, name, option)
 
     def checkpoint_networks(self) -> dict[str, nn.Module]:
         """What goes into a checkpoint's state_dict."""

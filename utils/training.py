@@ -15,11 +15,12 @@ from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
 from utils.checkpoint_folder import CheckpointFolder
-from utils.checkpoints import Checkpoint, Metadata, write_checkpoint
+from utils.checkpoints import Checkpoint, Metadata, load_network, read_checkpoint, write_checkpoint
 from utils.distributed import Processes
 from utils.errors import UserError, make_folder
 from utils.files import atomic_path
 from utils.optimisation import SKIPS_IN_A_ROW, learning_rate_factor
+from utils.speech_features import FeatureKind
 from utils.trained_networks import TrainedNetworks
 from utils.training_log import Averages, TrainingLog, peak_memory
 
@@ -100,7 +101,6 @@ class TrainingLoop:
         settings: see TrainingSettings.
         metadata: what the networks are for; stands in every checkpoint, and must agree with one that is resumed.
         processes: those that train together.
-        device: where.
 
     Raises:
         UserError: the result folder cannot be written, or holds another training and this one is not to resume.
@@ -116,7 +116,6 @@ class TrainingLoop:
         settings: TrainingSettings,
         metadata: Metadata,
         processes: Processes,
-        device: torch.device,
     ):
         self.step = step
         self.networks = networks
@@ -125,7 +124,6 @@ class TrainingLoop:
         self.settings = settings
         self.metadata = metadata
         self.processes = processes
-        self.device = device
         self.position = Position(settings.start_epoch)
         make_folder(settings.result_path, RESULT_OPTION)
         self.folder = CheckpointFolder(settings.result_path, FILE_PREFIXES[stage], settings.keep)
@@ -163,6 +161,23 @@ class TrainingLoop:
         self._saved_step = self.position.step
         logger.info(f"resuming from {checkpoint.path}: epoch {self.position.epoch}, step {self.position.step}")
         return True
+
+    def start_from(self, checkpoint: Checkpoint, names: list[str], option: str, any_size: bool = False) -> None:
+        """Start with the first of the networks `names` of a checkpoint, and with the others where it has them.
+
+        Args:
+            checkpoint: whose weights to take.
+            names: of networks.
+            option: what named the checkpoint.
+            any_size: it may be made for another mouth region.
+
+        Raises:
+            UserError: a checkpoint that does not fit.
+        """
+        check_metadata(checkpoint, self.metadata, option, any_size)
+        for name in names:
+            if name == names[0] or name in checkpoint.networks:
+                load_network(self.networks.bare[name], checkpoint, name, option)
 
     def run(self, options: dict[str, Any] | None = None) -> None:
         """Train; `options` are noted in the log.
@@ -259,7 +274,7 @@ class TrainingLoop:
         values |= means
         values |= {f"lr_{name}": rate for name, rate in rates.items()}
         values |= {f"gradient_norm_{name}": update.gradient_norm for name, update in self.networks.updates.items()}
-        values["memory_mib"] = peak_memory(self.device)
+        values["memory_mib"] = peak_memory(self.networks.device)
         log.write("train", self.position.step, values)
         return {name: f"{value:.3g}" for name, value in means.items()}
 
@@ -276,7 +291,7 @@ class TrainingLoop:
 
     def _evaluate(self, source: BatchSource) -> dict[str, float]:
         totals: dict[str, torch.Tensor] = {}
-        count = torch.zeros((), device=self.device)
+        count = torch.zeros((), device=self.networks.device)
         for batch in source.fixed(max(self.settings.val_samples, self.processes.count)):
             size = len(next(iter(batch.values())))
             count += size
@@ -362,6 +377,24 @@ def check_metadata(checkpoint: Checkpoint, metadata: Metadata, option: str, any_
                 f"{option}: {checkpoint.path} was trained with {name} {recorded}, not {wanted}; "
                 "name a checkpoint that fits, or train on other data"
             )
+
+
+def describe_networks(mouth_region_size: int, kind: FeatureKind) -> Metadata:
+    """What networks trained at this mouth region and on these speech features are for."""
+    return Metadata(mouth_region_size, kind.name, kind.channels, kind.rows_per_frame)
+
+
+def coarse_checkpoint(coarse2fine: bool, path: Path | None) -> Checkpoint | None:
+    """Read the weights that `--coarse2fine --coarse_model_path` name; None where they are not asked for.
+
+    Raises:
+        UserError: one option without the other, or a file that cannot be read.
+    """
+    if coarse2fine and path is None:
+        raise UserError("--coarse2fine: needs --coarse_model_path, weights trained at a smaller mouth region")
+    if path is not None and not coarse2fine:
+        raise UserError("--coarse_model_path: is used with --coarse2fine only; add that, or leave the path out")
+    return None if path is None else read_checkpoint(path, "--coarse_model_path")
 
 
 class StopSignals:

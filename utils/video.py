@@ -16,13 +16,13 @@ from fractions import Fraction
 from itertools import chain, groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import av
 import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from utils.audio import SoundBlock, sound_blocks
 from utils.errors import UserError, require_file
 
 logger = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ class VideoReader:
         self._warned = False
         self._reformatter = VideoReformatter()
         try:
-            with closing(_Track(path, "video")) as track:
+            with closing(_Track(path)) as track:
                 first = next(track.frames(), None)
                 stream = track.stream
                 has_audio = bool(track.container.streams.audio)
@@ -285,7 +285,7 @@ class VideoReader:
         pts: list[int | None] = []
         prints: list[int] = []
         keys: list[int] = []
-        with closing(_Track(self._path, "video")) as track:
+        with closing(_Track(self._path)) as track:
             start = None
             for picture in track.frames():
                 time = None if picture.pts is None else float(picture.pts * track.stream.time_base)
@@ -349,13 +349,13 @@ class VideoReader:
 
 
 class _NoTrackError(Exception):
-    """A file without a picture, or without sound, that could be decoded."""
+    """A file without a picture that could be decoded."""
 
 
 class _Track:
-    """The video or audio track of a file, held open to be decoded; counts its damaged packets."""
+    """The video track of a file, held open to be decoded; counts its damaged packets."""
 
-    def __init__(self, path: Path, kind: Literal["video", "audio"]) -> None:
+    def __init__(self, path: Path) -> None:
         self.damaged = 0
         # An absolute path, as ffmpeg would take "a:b.mp4" for a protocol.
         self.container = av.open(str(path.absolute()), metadata_errors="replace")
@@ -363,17 +363,17 @@ class _Track:
         # A cover picture is no video.
         usable = [
             stream
-            for stream in (streams.video if kind == "video" else streams.audio)
+            for stream in streams.video
             if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
         ]
         if not usable:
             self.close()
             raise _NoTrackError
-        best = streams.best(kind)
+        best = streams.best("video")
         self.stream = best if best in usable else usable[0]
         self.stream.thread_type = "AUTO"
 
-    def frames(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
+    def frames(self) -> Iterator[av.VideoFrame]:
         """Decode on from where the file stands, leaving out what is damaged."""
         for packet in self._packets():
             try:
@@ -442,7 +442,7 @@ class _Cursor:
         raise _SeekError
 
     def _start(self) -> None:
-        self._track = _Track(self._reader._path, "video")
+        self._track = _Track(self._reader._path)
         self._pictures = self._track.frames()
         self._next = 0
 
@@ -495,6 +495,7 @@ class VideoWriter:
         duration: float | None = None,
         comment: str | None = None,
         gop: int | None = None,
+        audio_option: str = "--driving_audio_path",
     ) -> None:
         """Start the file.
 
@@ -508,11 +509,12 @@ class VideoWriter:
             crf: constant quality, 0 (lossless) to 51; its equivalent `cq` for NVENC.
             preset: of the encoder, faster or smaller.
             codec: ffmpeg's name of an H.264 encoder.
-            audio_path: any file with an audio track, copied from its first sample on. More than two channels are
-                mixed down to stereo.
+            audio_path: any file with an audio track; that of a video from its first picture on. More than two
+                channels are mixed down to stereo.
             duration: seconds after which the sound ends; None: all of it.
             comment: metadata; None says that the video is AI-generated.
             gop: longest distance of key frames; None: the encoder's default.
+            audio_option: command line option that `audio_path` came from, for error messages.
 
         Raises:
             UserError: if the file cannot be written, or `audio_path` has no sound.
@@ -527,7 +529,13 @@ class VideoWriter:
         self._sound_end = Fraction(0)
         if codec not in av.codecs_available:
             raise UserError(f"video codec {codec} is not in this build of PyAV; use libx264")
-        sound_format = None if audio_path is None else _aac_format(Path(audio_path))
+        sound_format = None
+        if audio_path is not None:
+            with closing(sound_blocks(Path(audio_path), audio_option)) as blocks:
+                first = next(blocks, None)
+            if first is None:
+                raise UserError(f"{audio_option}: {audio_path} holds no sound; give another file")
+            sound_format = _aac_format(first)
         try:
             with self._disk_errors():
                 self._make_room()
@@ -558,7 +566,8 @@ class VideoWriter:
                     sample_rate, layout = sound_format
                     self._audio = self._container.add_stream("aac", sample_rate, layout=layout)
                     self._audio.bit_rate = 96_000 * self._audio.codec_context.channels
-                    self._sound = _sound_blocks(Path(audio_path), sample_rate, layout, duration)
+                    frames = _sound_frames(Path(audio_path), audio_option)
+                    self._sound = _aac_blocks(frames, sample_rate, layout, duration)
                 self._container.start_encoding()  # opens the file: a folder that cannot be written shows here
         except BaseException:
             self._discard()
@@ -779,33 +788,30 @@ def _runs(order: Iterable[int], limit: int) -> Iterator[list[int]]:
         yield run
 
 
-@contextmanager
-def _open_sound(path: Path) -> Iterator[_Track]:
-    try:
-        track = _Track(path, "audio")
-    except _NoTrackError as error:
-        raise UserError(f"{path} has no sound that can be decoded; give a file with an audio track") from error
-    except (OSError, av.FFmpegError) as error:
-        raise UserError(f"{path} is no sound or video that can be read ({error.strerror or error})") from error
-    with closing(track):
-        yield track
+def _aac_format(sound: SoundBlock) -> tuple[int, str]:
+    """Return the (sample rate, layout) in which AAC keeps sound like this."""
+    # Players are sure of AAC up to 48 kHz; the encoder has no other rates than these.
+    rate = sound.rate if sound.rate in AAC_RATES else 48_000
+    return rate, "mono" if len(sound.samples) == 1 else "stereo"
 
 
-def _aac_format(path: Path) -> tuple[int, str]:
-    """Return the (sample rate, layout) in which AAC keeps a file's sound."""
-    with _open_sound(path) as track:
-        # Players are sure of AAC up to 48 kHz; the encoder has no other rates than these.
-        rate = track.stream.sample_rate if track.stream.sample_rate in AAC_RATES else 48_000
-        return rate, "mono" if track.stream.channels == 1 else "stereo"
+def _sound_frames(path: Path, option: str) -> Iterator[av.AudioFrame]:
+    """A file's sound as the speech features see it too: without holes, from the moment of the first picture on."""
+    for block in sound_blocks(path, option):
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block.samples), "fltp", block.layout)
+        frame.sample_rate = block.rate
+        yield frame
 
 
-def _sound_blocks(path: Path, rate: int, layout: str, duration: float | None) -> Iterator[av.AudioFrame]:
-    """Decode a file's sound, gapless from 0 s, in blocks of at most 1024 samples, up to `duration` seconds."""
+def _aac_blocks(
+    frames: Iterator[av.AudioFrame], rate: int, layout: str, duration: float | None
+) -> Iterator[av.AudioFrame]:
+    """Cut sound into blocks of at most 1024 samples, gapless from 0 s, up to `duration` seconds."""
     left = math.inf if duration is None else round(duration * rate)
     position = 0
     queue = av.AudioFifo()
-    with _open_sound(path) as track:
-        for frame in chain(_resampled(track.frames(), rate, layout), [None]):
+    with closing(frames):
+        for frame in chain(_resampled(frames, rate, layout), [None]):
             if frame is not None:
                 queue.write(frame)
             while left and (block := queue.read(int(min(1024, left)), partial=frame is None)):

@@ -1,0 +1,173 @@
+"""Interrupted training that is resumed is the same as training that was not: all three scripts, bit for bit."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from training_data import interrupt, run_script, start_script, write_perceptual_weights, write_training_set
+
+from models.syncnet import SyncNet
+from utils.checkpoints import SYNCNET, Metadata, read_checkpoint, write_checkpoint
+
+STEPS = 4
+"""Two epochs of two steps."""
+COMMON = ("--augment_num", 2, "--mouth_region_size", 32, "--log_steps", 1, "--augment", "--augment_audio")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Path:
+    """Folder with a training set, perceptual weights, a SyncNet and frame-stage weights, all tiny."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_training_set(folder / "set", videos=2, clips=3)
+    write_perceptual_weights(folder / "vgg.pth")
+    torch.manual_seed(0)
+    metadata = Metadata(32, "mel", 80, 4)
+    write_checkpoint(folder / "syncnet.pth", {SYNCNET: SyncNet(15, 80)}, {}, 1, metadata)
+    return folder
+
+
+def dinet_options(inputs: Path) -> tuple:
+    return ("--train_data", inputs / "set/training_json.json", "--perceptual_weights", inputs / "vgg.pth",
+            "--D_num_blocks", 3, "--D_block_expansion", 16, *COMMON)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def frame_run(inputs, tmp_path_factory) -> tuple[tuple, Path]:
+    """Command of the frame stage, and the folder of an uninterrupted run of it."""
+    command = ("train_DINet_frame.py", *dinet_options(inputs), "--batch_size", 2, "--ema", 0.9, "--max_steps", STEPS)
+    return uninterrupted(command, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def clip_run(inputs, frame_run, tmp_path_factory) -> tuple[tuple, Path]:
+    weights = frame_run[1] / "netG_model_epoch_2.pth"
+    command = ("train_DINet_clip.py", *dinet_options(inputs), "--batch_size", 1, "--augment_num", 1,
+               "--pretrained_frame_DINet_path", weights, "--pretrained_syncnet_path", inputs / "syncnet.pth",
+               "--max_steps", STEPS)  # fmt: skip
+    return uninterrupted(command, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def sync_run(inputs, tmp_path_factory) -> tuple[tuple, Path]:
+    command = ("train_syncnet.py", "--train_data", inputs / "set/training_json.json", *COMMON, "--batch_size", 2,
+               "--max_steps", STEPS)  # fmt: skip
+    return uninterrupted(command, tmp_path_factory)
+
+
+def uninterrupted(command: tuple, tmp_path_factory) -> tuple[tuple, Path]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    run_script(*command, "--result_path", folder)
+    return command, folder
+
+
+def last_checkpoint(folder: Path) -> Path:
+    paths = sorted(folder.glob("*_model_epoch_2.pth"))
+    assert len(paths) == 1
+    return paths[0]
+
+
+def assert_same(one, two, name: str = "") -> None:
+    if isinstance(one, dict):
+        assert one.keys() == two.keys(), name
+        for key in one:
+            assert_same(one[key], two[key], f"{name}/{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(two), name
+        for index, pair in enumerate(zip(one, two, strict=True)):
+            assert_same(*pair, f"{name}/{index}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, two), name
+    else:
+        assert one == two, name
+
+
+@pytest.mark.parametrize("stage", ["frame_run", "clip_run", "sync_run"])
+def test_resumed_training_is_the_same_after_sigterm_and_after_kill(stage, request, tmp_path):
+    command, whole = request.getfixturevalue(stage)
+    command = (*command, "--result_path", tmp_path, "--checkpoint_steps", 1, "--resume")
+    status, errors = interrupt(start_script(*command), signal.SIGTERM, tmp_path, set())
+    assert status == 0, errors
+    assert "SIGTERM" in errors and "Traceback" not in errors
+    before = set(tmp_path.glob("*.pth"))
+    assert len(before) < STEPS
+    status, errors = interrupt(start_script(*command), signal.SIGKILL, tmp_path, before)
+    assert status == -signal.SIGKILL
+    (tmp_path / f".{last_checkpoint(whole).name}.1.partial").write_bytes(b"half")  # as if killed while it wrote
+    assert "resuming from" in run_script(*command)
+
+    assert_same(torch.load(last_checkpoint(whole)), torch.load(last_checkpoint(tmp_path)))
+    assert not list(tmp_path.glob(".*.partial"))
+    losses = [
+        [(r["step"], {k: v for k, v in r.items() if k in ("dI", "perception", "sync")}) for r in read_log(folder)]
+        for folder in (whole, tmp_path)
+    ]
+    assert losses[0] == losses[1] and [step for step, _ in losses[0]] == [1, 2, 3, 4]
+
+
+def read_log(folder: Path, kind: str = "train") -> list[dict]:
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == kind]
+
+
+def test_a_frame_run_leaves_checkpoints_of_the_published_layout_a_log_and_pictures(frame_run):
+    _, folder = frame_run
+    content = torch.load(last_checkpoint(folder), weights_only=True)
+    assert content["epoch"] == 3
+    assert {"net_g", "net_dI"} <= content["state_dict"].keys() and content["optimizer"].keys() == {"net_g", "net_dI"}
+    assert all(key.startswith("module.") for key in content["state_dict"]["net_g"])
+    checkpoint = read_checkpoint(last_checkpoint(folder), "--x")
+    assert checkpoint.metadata == Metadata(32, "mel", 80, 4)
+    average, network = (checkpoint.networks[name]["out_conv.4.weight"] for name in ("net_g_ema", "net_g"))
+    assert 0 < (average - network).abs().max() < 1e-3
+    records = read_log(folder)
+    assert [record["samples"] for record in records] == [2, 4, 6, 8]
+    needed = {"dI", "perception", "g_dI", "lr_net_g", "samples_per_second", "data_wait", "memory_mib"}
+    assert needed <= records[0].keys()
+    assert {path.name for path in (folder / "pictures").iterdir()} == {"epoch_0001_train.png", "epoch_0002_train.png"}
+
+
+def test_a_clip_run_takes_over_both_networks_of_the_frame_stage(frame_run, clip_run):
+    start = read_checkpoint(last_checkpoint(frame_run[1]), "--x").networks
+    after = read_checkpoint(last_checkpoint(clip_run[1]), "--x").networks
+    assert set(after) == {"net_g", "net_dI", "net_dV"}
+    for name in ("net_g", "net_dI"):
+        for key, value in start[name].items():
+            if key.endswith("weight"):
+                assert (after[name][key] - value).abs().max() <= STEPS * 1.1e-4, (name, key)
+    assert {"dV", "g_dV", "sync"} <= read_log(clip_run[1])[0].keys()
+
+
+def test_a_sync_run_leaves_a_published_syncnet_and_reports_on_held_out_clips(sync_run, tmp_path):
+    command, folder = sync_run
+    content = torch.load(last_checkpoint(folder), weights_only=True)
+    assert content["state_dict"].keys() == {"net"}
+    SyncNet(15, 80).load_state_dict(content["state_dict"]["net"])
+    run_script(*command, "--result_path", tmp_path, "--hold_out", 0.34, "--max_steps", 2, "--val_samples", 4,
+               "--coarse2fine", "--coarse_model_path", last_checkpoint(folder))  # fmt: skip
+    (report,) = read_log(tmp_path, "validation")
+    assert report["data"] == "held_out" and 0 <= report["pair_accuracy"] <= 1
+    assert {"sync", "accuracy", "positive_score", "negative_score"} <= report.keys()
+
+
+def test_a_published_checkpoint_is_resumed_by_its_epoch(frame_run, tmp_path):
+    command, whole = frame_run
+    content = torch.load(last_checkpoint(whole))
+    del content["dinet"], content["state_dict"]["net_g_ema"]
+    for state in content["optimizer"].values():
+        for group in state["param_groups"]:
+            group.pop("fused")
+    torch.save(content, tmp_path / "netG_model_epoch_2.pth")
+    assert "epoch 3, step 4" in run_script(*command, "--max_steps", 5, "--result_path", tmp_path, "--resume")
+    assert read_log(tmp_path)[0]["step"] == 5
+
+
+def test_resuming_a_broken_newest_checkpoint_falls_back_to_the_one_before(frame_run, tmp_path):
+    command, whole = frame_run
+    good = last_checkpoint(whole).read_bytes()
+    (tmp_path / "netG_model_epoch_2.pth").write_bytes(good)
+    (tmp_path / "netG_model_epoch_3_step_5.pth").write_bytes(good[: len(good) // 2])
+    errors = run_script(*command, "--result_path", tmp_path, "--resume")
+    assert "netG_model_epoch_3_step_5.pth is cut short" in errors
+    assert "resuming from" in errors and "netG_model_epoch_2.pth" in errors

@@ -1,0 +1,228 @@
+"""Training steps, with the optimizers and networks of the engine."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from golden.networks import (
+    BATCH,
+    HEIGHT,
+    MOUTH,
+    WIDTH,
+    discriminator,
+    generator,
+    normal_tensor,
+    syncnet,
+    uniform_tensor,
+    vgg_weights,
+)
+from test_models_losses import assert_golden
+
+from models.losses import CLIP_FRAMES
+from models.perceptual import PerceptualNetwork
+from models.steps import ClipStep, FrameStep, LossWeights, SyncPairs, SyncStep
+from models.syncnet import SyncNet
+from utils.crop_geometry import mouth_region
+from utils.distributed import Processes
+from utils.errors import UserError
+from utils.optimisation import Update, learning_rate_factor, make_autocast, make_optimizer
+from utils.trained_networks import OptimisationSettings, TrainedNetworks
+
+CPU = torch.device("cpu")
+
+
+def trained(networks: dict[str, torch.nn.Module], **settings) -> TrainedNetworks:
+    return TrainedNetworks(networks, dict.fromkeys(networks, 1e-4), OptimisationSettings(**settings), Processes(), CPU)
+
+
+def tiny_perceptual() -> PerceptualNetwork:
+    return PerceptualNetwork({key: value for key, value in vgg_weights().items() if key.startswith("features.0.")})
+
+
+def frame_batch(seed: int = 1100) -> dict[str, torch.Tensor]:
+    return {
+        "source": uniform_tensor(seed, BATCH, 3, HEIGHT, WIDTH),
+        "reference": uniform_tensor(seed + 1, BATCH, 15, HEIGHT, WIDTH),
+        "audio": normal_tensor(seed + 2, BATCH, 29, 5),
+    }
+
+
+def assert_golden_step(file: Path, losses: dict[str, torch.Tensor], networks: TrainedNetworks) -> None:
+    assert_golden(file, losses, networks.updates["net_g"].gradient_norm, networks.bare["net_g"])
+
+
+def test_the_frame_step_is_golden(golden_dir):
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    step = FrameStep(networks, PerceptualNetwork(vgg_weights()), mouth_region(MOUTH), LossWeights())
+    assert_golden_step(golden_dir / "train_frame_mouth64.npz", step(**frame_batch()), networks)
+
+
+@pytest.mark.slow
+def test_the_clip_step_is_golden(golden_dir):
+    seed = 1200
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3), "net_dV": discriminator(15)})
+    step = ClipStep(networks, PerceptualNetwork(vgg_weights()), mouth_region(MOUTH), LossWeights(), syncnet())
+    losses = step(
+        source=uniform_tensor(seed, BATCH, CLIP_FRAMES, 3, HEIGHT, WIDTH),
+        reference=uniform_tensor(seed + 1, BATCH, CLIP_FRAMES, 15, HEIGHT, WIDTH),
+        audio=normal_tensor(seed + 2, BATCH, CLIP_FRAMES, 29, 5),
+        clip_audio=normal_tensor(seed + 3, BATCH, 29, 9),
+    )
+    assert_golden_step(golden_dir / "train_clip_mouth64.npz", losses, networks)
+
+
+def test_the_generator_step_leaves_the_discriminator_alone():
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    step = FrameStep(networks, tiny_perceptual(), mouth_region(MOUTH), LossWeights(lamb_mouth=2))
+    before = {}
+
+    def check(loss: torch.Tensor) -> None:
+        before.update({name: value.clone() for name, value in networks.bare["net_dI"].state_dict().items()})
+        loss.backward()
+
+    networks.updates["net_g"] = check
+    losses = step(**frame_batch())
+    gradients = [parameter.grad.clone() for parameter in networks.bare["net_dI"].parameters()]
+    assert set(losses) == {"dI", "perception", "mouth", "g_dI"}
+    assert all(torch.equal(before[name], value) for name, value in networks.bare["net_dI"].state_dict().items())
+    assert all(parameter.requires_grad for parameter in networks.bare["net_dI"].parameters())
+    # The gradients are still those of the discriminator's own step.
+    again = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    again.updates["net_g"] = lambda loss: None
+    FrameStep(again, tiny_perceptual(), mouth_region(MOUTH), LossWeights())(**frame_batch())
+    own = [parameter.grad for parameter in again.bare["net_dI"].parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(gradients, own, strict=True))
+
+
+def test_evaluation_changes_nothing_and_compares_with_the_mean_reference():
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    before = {name: value.clone() for name, value in networks.bare["net_g"].state_dict().items()}
+    step = FrameStep(networks, tiny_perceptual(), mouth_region(MOUTH), LossWeights())
+    batch = frame_batch()
+    batch["reference"] = batch["source"].repeat(1, 5, 1, 1) + 0.25
+    figures = step.evaluate(**batch)
+    assert figures["mouth_l1_of_mean_reference"].item() == pytest.approx(0.25, abs=1e-5)
+    assert 0 < figures["mouth_l1"] < 1
+    pictures = step.pictures(**batch)
+    assert pictures.shape == (BATCH, 8, 3, HEIGHT, WIDTH)
+    assert torch.equal(pictures[:, 0], batch["source"])
+    rows, columns = mouth_region(MOUTH)
+    assert pictures[:, 1, :, rows, columns].abs().max() == 0
+    assert networks.bare["net_g"].training
+    assert all(torch.equal(before[name], value) for name, value in networks.bare["net_g"].state_dict().items())
+
+
+def test_the_sync_step_is_that_of_a_plain_loop():
+    # In double precision: Adam's first step is the sign of the gradient, which rounding turns where there is none.
+    mouths = uniform_tensor(1, 3, 15, MOUTH, MOUTH).double()
+    audio, other = normal_tensor(2, 3, 29, 9).double(), normal_tensor(3, 3, 29, 9).double()
+    pairs = SyncPairs()
+    pairs.load_state_dict(syncnet().state_dict())
+    networks = trained({"net": pairs.double()})
+    losses = SyncStep(networks)(mouths, audio, other)
+
+    plain = syncnet().double()
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-4)
+    own, wrong = plain(mouths, audio), plain(mouths, other)
+    loss = 0.5 * ((own - 1) ** 2).mean() + 0.5 * (wrong**2).mean()
+    loss.backward()
+    optimizer.step()
+    assert losses["sync"].item() == pytest.approx(loss.item(), rel=1e-5)
+    right = [(score.mean() > 0.5) == bool(i < 3) for i, score in enumerate([*own, *wrong])]
+    assert losses["accuracy"].item() == pytest.approx(sum(map(float, right)) / 6)
+    state = pairs.state_dict()
+    SyncNet().load_state_dict(state)  # the names are those of a SyncNet
+    for name, value in plain.state_dict().items():
+        assert torch.allclose(state[name], value, rtol=0, atol=1e-9), name
+
+
+def test_chance_is_readable_off_the_sync_figures():
+    networks = trained({"net": SyncPairs()})
+    step = SyncStep(networks)
+    step.pairs = lambda *batch: (torch.full((4, 1, 2, 2), 0.5), torch.full((4, 1, 2, 2), 0.5))
+    figures = step.evaluate(*(torch.zeros(4, 1) for _ in range(3)))
+    assert figures["sync"].item() == pytest.approx(0.25)
+    assert figures["accuracy"].item() == pytest.approx(0.5)
+    assert figures["pair_accuracy"] == 0
+
+
+def test_channels_last_is_a_layout_and_nothing_else():
+    networks = trained({"net_dI": discriminator(3)}, channels_last=True)
+    picture = uniform_tensor(1, 1, 3, 64, 64)
+    assert networks.bare["net_dI"].down_blocks[1].conv.weight.is_contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert torch.allclose(networks.bare["net_dI"](picture)[1], discriminator(3)(picture)[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(("epoch", "factor"), [(1, 1), (200, 1), (201, 200 / 201), (400, 1 / 201)])
+def test_the_learning_rate_is_constant_and_then_falls(epoch, factor):
+    assert learning_rate_factor(epoch, 200, 200) == pytest.approx(factor)
+
+
+def test_a_step_without_a_finite_gradient_is_skipped_and_a_large_one_clipped():
+    network = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    update = Update(network, optimizer, torch.amp.GradScaler("cpu", enabled=False), clip_grad=0.5)
+    before = [parameter.clone() for parameter in network.parameters()]
+    update(network(torch.tensor([[math.inf, 1.0]])).sum() * 0)
+    assert update.skips_in_a_row == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    update(100 * network(torch.ones(1, 2)).sum())
+    moved = torch.cat([(a - b).flatten() for a, b in zip(before, network.parameters(), strict=True)])
+    assert update.skips_in_a_row == 0 and update.gradient_norm > 100
+    assert moved.norm().item() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_mixed_precision_runs_in_bf16_and_fp16_is_refused_on_a_cpu():
+    with make_autocast("bf16", CPU)():
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.bfloat16
+    with make_autocast("off", CPU)():
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
+    with pytest.raises(UserError, match="--amp: fp16"):
+        make_autocast("fp16", CPU)
+
+
+def test_bf16_losses_are_close_to_those_of_fp32():
+    mouths, audio, other = uniform_tensor(1, 2, 15, 32, 32), normal_tensor(2, 2, 29, 9), normal_tensor(3, 2, 29, 9)
+    losses = []
+    for amp in ("off", "bf16"):
+        pairs = SyncPairs()
+        pairs.load_state_dict(syncnet().state_dict())
+        losses.append(SyncStep(trained({"net": pairs}, amp=amp))(mouths, audio, other)["sync"].item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_the_average_of_the_weights_follows_the_network():
+    network = torch.nn.Linear(1, 1, bias=False)
+    networks = trained({"net_g": network}, ema=0.9)
+    values = []
+    for value in (1.0, 2.0, 3.0):
+        network.weight.data.fill_(value)
+        networks.average()
+        values.append(networks.evaluated("net_g").weight.item())
+    assert values == pytest.approx([1.0, 1.1, 1.29])
+    assert set(networks.checkpoint_networks()) == {"net_g", "net_g_ema"}
+
+
+def test_gradients_are_those_of_a_least_squares_gan():
+    # The discriminator's loss, halved over fake and real, as published.
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    networks.updates["net_g"] = lambda loss: None
+    captured = []
+    networks.updates["net_dI"] = captured.append
+    step = FrameStep(networks, tiny_perceptual(), mouth_region(MOUTH), LossWeights())
+    batch = frame_batch()
+    step(**batch)
+    net_dI = discriminator(3)
+    masked = batch["source"].clone()
+    masked[(..., *mouth_region(MOUTH))] = 0
+    fake = generator().train()(masked, batch["reference"], batch["audio"])
+    expected = ((net_dI(fake)[1] ** 2).mean() + ((net_dI(batch["source"])[1] - 1) ** 2).mean()) / 2
+    assert captured[0].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_decoupled_weight_decay_is_used_only_if_asked_for():
+    network = torch.nn.Linear(1, 1)
+    assert type(make_optimizer(network, 1e-4)) is torch.optim.Adam
+    assert make_optimizer(network, 1e-4, 0.01).param_groups[0]["weight_decay"] == 0.01
