@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config.inference import InferenceParser
-from config.parser import ASSERTS_DOWNLOAD
+from config.parser import ASSERTS_DOWNLOAD, pick
 from utils.errors import UserError, make_folder, require_file, run_script
 
 if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help or a mistyped path
@@ -140,20 +140,9 @@ def main() -> None:
         landmark_path=options.source_openface_landmark_path,
         face_video=options.res_video_dir / f"{name}_synthetic_face.mp4" if options.save_face_video else None,
     )
-    on_cpu = dubber.generator.device.type == "cpu"
-    dubbing_options = DubbingOptions(
-        blend=options.blend,
-        crop_radius=options.crop_radius,
-        reference_selection=options.reference_selection,
-        reference_frames=options.reference_frames,
-        seed=options.seed,
-        face=options.face,
-        fps=options.fps,
-        batch_size=options.batch_size or (2 if on_cpu else 16),
-        crf=options.crf,
-        preset=options.preset,
-        video_codec=options.video_codec,
-    )
+    if options.batch_size is None:
+        options.batch_size = 2 if dubber.generator.device.type == "cpu" else 16
+    dubbing_options = pick(DubbingOptions, options)
     with progress_bars() as progress:
         report = dubber.dub(job, dubbing_options, progress)
     log_report(report)

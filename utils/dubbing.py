@@ -259,7 +259,7 @@ class Dubber:
             if job.face_video is not None:
                 height, width = network_size(self.generator.mouth_region_size)
                 faces = stack.enter_context(VideoWriter(job.face_video, width, height, rate, _BT709, **coding, **sound))
-            for batch in clock.timed("wait for frames", batches):
+            for batch in batches:
                 begin = time.perf_counter()
                 for tick in batch:
                     video.write(tick.yuv)
