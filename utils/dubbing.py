@@ -17,6 +17,7 @@ import torch
 from utils.blending import match_colour, paste_mask
 from utils.crop_geometry import network_size
 from utils.face_crop import FaceCrop, cut_face, paste_face
+from utils.memory import return_large_blocks
 from utils.mouth_generator import MouthGenerator, crops_to_tensor, tensor_to_crops
 from utils.pipeline import StageClock, batched, in_background
 from utils.references import parse_reference_frames, random_references, spread_references
@@ -136,6 +137,7 @@ class Dubber:
         """
         options = options or DubbingOptions()
         progress = progress or (lambda stage, done, total: None)
+        return_large_blocks()
         start = time.perf_counter()
         clock = StageClock()
         speech = self.read_speech(job.audio)
