@@ -3,7 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from dataclasses import fields
+from typing import NoReturn, TypeVar
+
+Settings = TypeVar("Settings")
 
 ASSERTS_DOWNLOAD = "https://drive.google.com/drive/folders/1rPtOo9Uuhc59YfFVv4gBmkh0_oG0nCQb"
 """Where the published asserts.zip (weights, example) lies."""
@@ -46,3 +49,9 @@ def positive_int(text: str) -> int:
     if value <= 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
+
+
+def pick(settings: type[Settings], options: argparse.Namespace) -> Settings:
+    """The dataclass `settings` with its fields set from the options of the same names, where there are such."""
+    names = [field.name for field in fields(settings) if hasattr(options, field.name)]
+    return settings(**{name: getattr(options, name) for name in names})

@@ -37,9 +37,45 @@ class Video:
     kind: FeatureKind
     feature_path: Path | None = None
 
+    @property
+    def speech(self) -> np.ndarray:
+        """Speech features of the whole video, [T, channels].
+
+        A memory map, opened anew each time because a large set has more videos than a process may hold open files;
+        or, of a json that holds the numbers itself, those of its clips one after the other.
+
+        Raises:
+            UserError: the feature file is missing or broken.
+        """
+        if self.feature_path is None:
+            return self._joined_features
+        try:
+            return np.load(self.feature_path, mmap_mode="r")
+        except (OSError, ValueError):
+            raise self._feature_error("cannot be read") from None
+
     @cached_property
-    def _rows(self) -> np.ndarray:
-        return np.load(self.feature_path, mmap_mode="r")
+    def first_rows(self) -> list[int]:
+        """Row of `speech` at which each clip begins."""
+        if self.feature_path is not None:
+            return [clip.first_row for clip in self.clips]
+        lengths = [0, *(len(clip.features) for clip in self.clips)]
+        return [int(row) for row in np.cumsum(lengths[:-1])]
+
+    @cached_property
+    def _joined_features(self) -> np.ndarray:
+        return np.concatenate([clip.features for clip in self.clips])
+
+    def speech_rows(self, first: int, count: int) -> np.ndarray:
+        """Rows `first` to `first + count` of `speech`, float32 [count, channels].
+
+        Raises:
+            UserError: the feature file is missing, broken or too short.
+        """
+        rows = self.speech[first : first + count] if first >= 0 else ()
+        if len(rows) != count or rows.shape[1:] != (self.kind.channels,):
+            raise self._feature_error("do not fit its clips")
+        return np.asarray(rows, np.float32)
 
     def clip_features(self, clip: Clip) -> np.ndarray:
         """Speech features of a clip's frames, float32 [frames * rows_per_frame, channels].
@@ -49,44 +85,44 @@ class Video:
         """
         if clip.features is not None:
             return clip.features
-        count = len(clip.frame_paths) * self.kind.rows_per_frame
-        try:
-            rows = self._rows[clip.first_row : clip.first_row + count]
-        except (OSError, ValueError):
-            raise UserError(
-                f"{self.feature_path}: speech features of {self.name} cannot be read; "
-                "run data_processing.py again for this video"
-            ) from None
-        if len(rows) != count or rows.shape[1] != self.kind.channels:
-            raise UserError(
-                f"{self.feature_path}: speech features of {self.name} do not fit its clips; "
-                "run data_processing.py again for this video"
-            )
-        return np.asarray(rows, np.float32)
+        return self.speech_rows(clip.first_row, len(clip.frame_paths) * self.kind.rows_per_frame)
+
+    def _feature_error(self, problem: str) -> UserError:
+        return UserError(
+            f"{self.feature_path}: speech features of {self.name} {problem}; "
+            "run data_processing.py again for this video"
+        )
 
 
 def write_manifest(path: Path, videos: list[Video]) -> None:
     """Write the training json; DeepSpeech features in the published layout, others by reference."""
-    entries = {}
-    for video in videos:
-        clips = []
-        for clip in video.clips:
-            entry = {"frame_name_list": [Path(p).name for p in clip.frame_paths], "frame_path_list": clip.frame_paths}
-            if video.feature_path is None:
-                entry["deep_speech_list"] = clip.features.tolist()
-            else:
-                entry["feature_first_row"] = clip.first_row
-            clips.append(entry)
-        entries[video.name] = {"video_clip_num": len(clips), "clip_data_list": clips}
-        if video.feature_path is not None:
-            entries[video.name] |= {
-                "audio_feature": video.kind.name,
-                "audio_channel": video.kind.channels,
-                "rows_per_frame": video.kind.rows_per_frame,
-                "feature_path": video.feature_path.as_posix(),
-            }
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(entries), encoding="utf-8")
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
+        # Video by video, as the numbers of DeepSpeech features as Python objects are many times their size.
+        for index, video in enumerate(videos):
+            file.write(f"{', ' if index else '{'}{json.dumps(video.name)}: {json.dumps(_entry(video))}")
+        file.write("}" if videos else "{}")
+
+
+def _entry(video: Video) -> dict:
+    """A video as the json has it."""
+    clips = []
+    for clip in video.clips:
+        names = [path.rpartition("/")[2] for path in clip.frame_paths]
+        entry = {"frame_name_list": names, "frame_path_list": clip.frame_paths}
+        if video.feature_path is None:
+            entry["deep_speech_list"] = clip.features.tolist()
+        else:
+            entry["feature_first_row"] = clip.first_row
+        clips.append(entry)
+    entry = {"video_clip_num": len(clips), "clip_data_list": clips}
+    if video.feature_path is not None:
+        entry |= {
+            "audio_feature": video.kind.name,
+            "audio_channel": video.kind.channels,
+            "rows_per_frame": video.kind.rows_per_frame,
+            "feature_path": video.feature_path.as_posix(),
+        }
+    return entry
 
 
 def read_manifest(path: Path, option: str = "--train_data") -> list[Video]:

@@ -16,6 +16,11 @@ CODE = 128  # channels of the image code and of the audio code
 ANGLE = 3.14159  # the published constant, not pi: it is in the weights
 
 
+def _widened(x: torch.Tensor) -> torch.Tensor:
+    """`x` in float32, or in float64 if it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class AdaAT(nn.Module):
     """Adaptive affine transformation: each channel of a feature map is moved by its own affine map.
 
@@ -42,15 +47,15 @@ class AdaAT(nn.Module):
         return torch.lerp(below, above, self.depth_fraction.to(feature.dtype)[:, None, None])
 
     def affine(self, code: torch.Tensor) -> torch.Tensor:
-        """Affine maps of the sampling grid, [B, C, 2, 3] float32, from the code [B, code_channels].
+        """Affine maps of the sampling grid, [B, C, 2, 3] in at least float32, from the code [B, code_channels].
 
         point' = scale * R(angle) * point + translation, with scale in (0, 2), angle in (-ANGLE, ANGLE) and
         translation in (-1, 1) of grid coordinates, (x, y).
         """
         code = self.commn_linear(code.to(self.commn_linear[0].weight.dtype))
-        scale = 2 * self.scale(code).float()
-        angle = ANGLE * self.rotation(code).float()
-        translation = self.translation(code).float().unflatten(1, (-1, 2))
+        scale = 2 * _widened(self.scale(code))
+        angle = ANGLE * _widened(self.rotation(code))
+        translation = _widened(self.translation(code)).unflatten(1, (-1, 2))
         cos, sin = scale * angle.cos(), scale * angle.sin()
         rotation = torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
         return torch.cat([rotation, translation[..., None]], -1)
@@ -58,7 +63,7 @@ class AdaAT(nn.Module):
     def warp(self, blended: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """The x, y half of the sampling: [B or 1, C, H, W] and codes [B, code_channels] to [B, C, H, W].
 
-        Always in float32: eight bits of a bf16 coordinate are half a pixel on a large map.
+        At least in float32: eight bits of a bf16 coordinate are half a pixel on a large map.
         """
         height, width = blended.shape[-2:]
         with torch.autocast(blended.device.type, enabled=False):
@@ -67,7 +72,7 @@ class AdaAT(nn.Module):
             # The grid's end points lie on the outermost pixel centres while sampling counts from the pixel edges:
             # the published mismatch of align_corners, which rescales x and y a little.
             grid = F.affine_grid(maps.flatten(0, 1), [batch * channels, 1, height, width], align_corners=True)
-            planes = blended.float().expand(batch, -1, -1, -1).reshape(batch * channels, 1, height, width)
+            planes = _widened(blended).expand(batch, -1, -1, -1).reshape(batch * channels, 1, height, width)
             moved = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
         return moved.view(batch, channels, height, width).to(blended.dtype)
 

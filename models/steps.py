@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +23,20 @@ from .syncnet import SyncNet
 
 Update = Callable[[torch.Tensor], None]
 """Takes a network's optimizer step from its loss."""
-Autocast = Callable[[], AbstractContextManager]
-"""Makes the context of a forward pass, for mixed precision."""
 Losses = dict[str, torch.Tensor]
+
+
+class TrainedNetworks(Protocol):
+    """What a step needs of the networks it trains; see utils.trained_networks."""
+
+    shared: Mapping[str, nn.Module]
+    """Networks by name, possibly wrapped for distributed training."""
+    updates: Mapping[str, Update]
+    autocast: Callable[[], AbstractContextManager]
+    """Makes the context of a forward pass, for mixed precision."""
+
+    def evaluated(self, name: str) -> nn.Module:
+        """The network to judge; may be an average of its weights."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +52,26 @@ class FrameStep:
     """Frame stage: perception loss and the frame discriminator net_dI.
 
     Args:
-        networks: net_g and net_dI by name, possibly wrapped for distributed training.
-        updates: optimizer steps of the same networks.
+        networks: net_g and net_dI.
         perceptual: a `PerceptualNetwork`.
         mouth: (rows, columns) of the mouth region in the pictures.
         weights: see LossWeights.
-        autocast: context of forward passes.
-        evaluated: the generator that `evaluate` and `pictures` look at, if it is not net_g itself.
     """
 
     def __init__(
         self,
-        networks: Mapping[str, nn.Module],
-        updates: Mapping[str, Update],
+        networks: TrainedNetworks,
         perceptual: nn.Module,
         mouth: tuple[slice, slice],
-        weights: LossWeights | None = None,
-        autocast: Autocast = contextlib.nullcontext,
-        evaluated: nn.Module | None = None,
+        weights: LossWeights,
     ):
-        self.networks = networks
-        self.updates = updates
+        self.networks = networks.shared
+        self.updates = networks.updates
+        self.autocast = networks.autocast
+        self.judged = networks.evaluated("net_g")
         self.perceptual = perceptual
-        self.mouth = mouth
-        self.weights = weights or LossWeights()
-        self.autocast = autocast
-        self.evaluated = evaluated or _bare(networks["net_g"])
+        self.mouth = (..., *mouth)
+        self.weights = weights
 
     def __call__(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> Losses:
         """Train on a batch.
@@ -121,8 +127,8 @@ class FrameStep:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _generate(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
-        with _evaluating(self.evaluated), self.autocast():
-            return self.evaluated(self._masked(source), reference, audio).float()
+        with _evaluating(self.judged), self.autocast():
+            return self.judged(self._masked(source), reference, audio).float()
 
     def _judge(self, fake: torch.Tensor, real: torch.Tensor, reference: torch.Tensor) -> Losses:
         mean_reference = torch.stack(reference.split(3, 1)).mean(0)
@@ -136,24 +142,34 @@ class FrameStep:
 
     def _masked(self, pictures: torch.Tensor) -> torch.Tensor:
         masked = pictures.clone()
-        masked[:, :, *self.mouth] = 0
+        masked[self.mouth] = 0
         return masked
 
     def _mouths(self, pictures: torch.Tensor) -> torch.Tensor:
-        return pictures[:, :, *self.mouth]
+        return pictures[self.mouth]
 
 
 class ClipStep(FrameStep):
     """Clip stage: in addition the clip discriminator net_dV, which sees five frames at once, and a frozen SyncNet.
 
     Args:
+        networks: net_g, net_dI and net_dV.
+        perceptual: see FrameStep.
+        mouth: see FrameStep.
+        weights: see LossWeights.
         syncnet: trained SyncNet, or None where the sync loss has no weight.
-        others: see FrameStep.
     """
 
-    def __init__(self, *others, syncnet: SyncNet | None, **named):
-        super().__init__(*others, **named)
-        self.syncnet = syncnet
+    def __init__(
+        self,
+        networks: TrainedNetworks,
+        perceptual: nn.Module,
+        mouth: tuple[slice, slice],
+        weights: LossWeights,
+        syncnet: SyncNet | None,
+    ):
+        super().__init__(networks, perceptual, mouth, weights)
+        self.syncnet = None if syncnet is None else syncnet.eval().requires_grad_(False)
 
     def __call__(
         self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor, clip_audio: torch.Tensor
@@ -210,20 +226,16 @@ class ClipStep(FrameStep):
         return {"sync": sync_loss(self.syncnet, mouths, clip_audio, self.weights.lamb_syncnet_perception)}
 
 
-class SyncPairs(nn.Module):
-    """A SyncNet that judges the same mouths with their own speech and with other speech, seeing the mouths once."""
-
-    def __init__(self, net: SyncNet):
-        super().__init__()
-        self.net = net
+class SyncPairs(SyncNet):
+    """A SyncNet in training: judges the same mouths with their own and with other speech, and encodes them once."""
 
     def forward(
         self, mouths: torch.Tensor, audio: torch.Tensor, negative_audio: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Score maps [B, 1, h, w] of the pairs in sync and of the others; arguments as in SyncStep."""
-        face = self.net.face_encoder(mouths)
-        own, other = self.net.audio_encoder(torch.cat([audio, negative_audio])).chunk(2)
-        return self.net.score(face, own), self.net.score(face, other)
+        face = self.face_encoder(mouths)
+        own, other = self.audio_encoder(torch.cat([audio, negative_audio])).chunk(2)
+        return self.score(face, own), self.score(face, other)
 
 
 class SyncStep:
@@ -232,15 +244,13 @@ class SyncStep:
     The score is not clamped: outside 0 .. 1 a clamped one has no gradient, and cannot come back.
 
     Args:
-        pairs: SyncPairs, possibly wrapped for distributed training.
-        update: its optimizer step.
-        autocast: context of forward passes.
+        networks: net, a SyncPairs.
     """
 
-    def __init__(self, pairs: nn.Module, update: Update, autocast: Autocast = contextlib.nullcontext):
-        self.pairs = pairs
-        self.update = update
-        self.autocast = autocast
+    def __init__(self, networks: TrainedNetworks):
+        self.pairs = networks.shared["net"]
+        self.update = networks.updates["net"]
+        self.autocast = networks.autocast
 
     def __call__(self, mouths: torch.Tensor, audio: torch.Tensor, negative_audio: torch.Tensor) -> Losses:
         """Train on a batch.

@@ -29,6 +29,7 @@ DATA = Path("asserts/training_data")
 CLIPS = 5
 FRAMES = 9 * CLIPS
 """A whole number of clips: the published code loses the last one."""
+SIZE = 320
 STEPS_OF_ALL = (
     "--resample_video",
     "--extract_audio",
@@ -86,11 +87,11 @@ def raw(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("media") / "raw"
     folder.mkdir()
     speech = write_speech(folder.parent / "speech.wav", FRAMES / 25)
-    write_face_video(folder / "talk25.mp4", FRAMES, audio=speech)
-    write_face_video(folder / "talk 30.mp4", FRAMES * 30 // 25, rate=30, audio=speech)
-    write_face_video(folder / "silent.mp4", 20)
-    write_face_video(folder / "short.mp4", 8, audio=speech)
-    write_face_video(folder / "nobody.mp4", 18, blank=tuple(range(18)), audio=speech)
+    write_face_video(folder / "talk25.mp4", FRAMES, size=SIZE, audio=speech)
+    write_face_video(folder / "talk 30.mp4", FRAMES * 30 // 25, rate=30, size=SIZE, audio=speech)
+    write_face_video(folder / "silent.mp4", 18, size=SIZE)
+    write_face_video(folder / "short.mp4", 8, size=SIZE, audio=speech)
+    write_face_video(folder / "nobody.mp4", 9, size=SIZE, blank=tuple(range(9)), audio=speech)
     (folder / "text.mp4").write_text("this is no video")
     return folder
 
@@ -216,7 +217,7 @@ def test_a_changed_source_is_prepared_again(talk, monkeypatch):
     landmarks.unlink()
     (talk / DATA / "split_video_25fps_audio" / "talk25.wav").unlink()
     run_inline(monkeypatch, talk, steps)
-    write_face_video(video, 18, audio=write_speech(talk / "speech.wav", 0.6))
+    write_face_video(video, 18, size=SIZE, audio=write_speech(talk / "speech.wav", 0.6))
     assert run_inline(monkeypatch, talk, steps) == 0
     assert len(read_manifest(talk / DATA / "training_json.json")[0].clips) == 1  # the sound ends in the second
     # A csv that was not made here is never overwritten; crops that do not belong to it do not stay.
@@ -267,7 +268,7 @@ def test_videos_that_do_not_fit_are_skipped_with_their_cause(talk, monkeypatch, 
         shutil.copy(videos / "talk25.mp4", videos / f"{name}.mp4")
         (landmarks / f"{name}.csv").write_text("".join(csv))
     (landmarks / "longer.csv").write_text("".join(csv[:-12]))
-    write_face_video(videos / "rate30.mp4", 30, rate=30)
+    write_face_video(videos / "rate30.mp4", 30, rate=30, size=SIZE)
     (landmarks / "nocsv.csv").unlink()
     (landmarks / "broken.csv").write_text("frame, confidence\n1, 0.9\n")
     (talk / DATA / "split_video_25fps_frame" / "frames").mkdir(parents=True)
@@ -350,7 +351,7 @@ def test_a_video_that_lies_where_it_belongs_stays(talk, monkeypatch):
     source = f"--resample_video --source_video_dir {DATA}/split_video_25fps"
     assert run_inline(monkeypatch, talk, source) == 0
     assert last_changes(talk / DATA) == before
-    write_face_video(talk / DATA / "split_video_25fps" / "rate30.mp4", 30, rate=30)
+    write_face_video(talk / DATA / "split_video_25fps" / "rate30.mp4", 30, rate=30, size=SIZE)
     assert run_inline(monkeypatch, talk, source) == 1
 
 

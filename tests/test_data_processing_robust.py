@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from deepspeech_graph import write_frozen_graph
 from sample_media import write_face_video, write_speech
+
+from dataset.manifest import read_manifest
+from utils.audio import load_waveform
+from utils.face_tracker import FaceTracker
+from utils.landmarks import follow_face
+from utils.video import VideoReader
+from utils.video_cutting import resample_video
 
 ROOT = Path(__file__).parent.parent
 DATA = Path("asserts/training_data")
@@ -170,3 +178,61 @@ def test_a_manifest_of_a_million_frames(tmp_path):
     print(f"written in {seconds_writing:.1f} s, opened in {seconds_reading:.1f} s, {gigabytes:.2f} GB at most")
     assert frames > 999_000
     assert seconds_writing + seconds_reading < 15 and gigabytes < 2  # of the processor: other work may share it
+
+
+@pytest.mark.slow
+def test_the_published_command_lines_run_as_written(raw, tmp_path):
+    """From the README of the original: videos, OpenFace's csv and the graph in their default folders."""
+    videos = tmp_path / DATA / "split_video_25fps"
+    videos.mkdir(parents=True)
+    write_face_video(videos / "one.mp4", 30, audio=raw.parent / "speech.wav")
+    write_frozen_graph(tmp_path / "asserts" / "output_graph.pb")
+    (tmp_path / "data_processing.py").symlink_to(ROOT / "data_processing.py")
+    steps = ["--detect_landmark"]  # in OpenFace's place
+    steps += ["--extract_video_frame", "--extract_audio", "--extract_deep_speech", "--crop_face"]
+    for step in [*steps, "--generate_training_json"]:
+        run = subprocess.run([sys.executable, "data_processing.py", step], cwd=tmp_path, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+    video = read_manifest(tmp_path / DATA / "training_json.json")[0]
+    assert (video.name, video.kind.name, len(video.clips)) == ("one", "deepspeech", 3)
+
+
+def lips_and_voice(video: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Opening of the lips and loudness of the voice, 100 a second, each standardised."""
+    reader = VideoReader(video)
+    tracker = FaceTracker(float(reader.info.rate))
+    for frame in reader.frames():
+        tracker.add(frame.luma)
+    points = follow_face(tracker.finish(np.zeros(1, int)), len(reader.times), np.zeros(1, int))
+    opening = np.linalg.norm(points[:, 62] - points[:, 66], axis=1)
+    seen = np.isfinite(opening)
+    sound = load_waveform(video, "--x")
+    grid = np.arange(0, min(reader.times[-1], sound.duration - 0.1), 0.01)
+    lips = np.interp(grid, reader.times[seen], opening[seen])
+    power = np.convolve(sound.samples**2, np.ones(800) / 800, "same")[(grid * sound.rate).astype(int)]
+    voice = np.log10(power + 1e-6)
+    return (lips - lips.mean()) / lips.std(), (voice - voice.mean()) / voice.std()
+
+
+def lag(first: np.ndarray, second: np.ndarray) -> float:
+    """Seconds by which the second series follows the first."""
+    size = min(len(first), len(second))
+    lags = range(-40, 41)
+    match = [np.mean(first[40 : size - 40] * np.roll(second[:size], -shift)[40 : size - 40]) for shift in lags]
+    return lags[int(np.argmax(match))] / 100
+
+
+@pytest.mark.slow
+@pytest.mark.clips
+@pytest.mark.parametrize("name", ["address_a3_256_30fps", "selfie_woman_544x960_vfr"])
+def test_real_clips_keep_their_lips_in_time(clips_dir, tmp_path, name):
+    source, target = clips_dir / f"{name}.mp4", tmp_path / "target.mp4"
+    resample_video(source, target, crf=12)
+    before, after = VideoReader(source), VideoReader(target)
+    duration = before.times[-1] + 1 / float(before.info.rate)
+    assert len(after.times) / 25 == pytest.approx(duration, abs=0.04)
+    (lips, voice), (new_lips, new_voice) = lips_and_voice(source), lips_and_voice(target)
+    print(name, "lips, voice moved by", lag(lips, new_lips), lag(voice, new_voice), "s")
+    print(name, "voice after lips by", lag(lips, voice), "s, resampled", lag(new_lips, new_voice), "s")
+    assert lag(lips, new_lips) == pytest.approx(lag(voice, new_voice), abs=0.04)
+    assert lag(lips, voice) == pytest.approx(lag(new_lips, new_voice), abs=0.04)

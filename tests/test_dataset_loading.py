@@ -122,7 +122,7 @@ def test_options_that_do_not_fit_the_data_are_named(json_path, settings, process
 
 def test_held_out_data_must_be_of_the_same_kind(json_path, tmp_path):
     other = write_training_set(tmp_path, kind="deepspeech")
-    with pytest.raises(UserError, match="--val_data: .* holds deepspeech features and --train_data mel"):
+    with pytest.raises(UserError, match=r"--val_data: .* holds deepspeech features and --train_data mel"):
         open_data(json_path, val_data=other)
 
 
@@ -132,7 +132,7 @@ def test_an_error_in_the_loader_comes_out_as_itself(json_path, tmp_path, workers
     data = open_data(path, num_workers=workers)
     for crop in tmp_path.rglob("*.jpg"):
         crop.write_bytes(b"")
-    with pytest.raises(UserError, match="^--train_data: too many crops of it cannot be read") as caught:
+    with pytest.raises(UserError, match=r"^--train_data: too many crops of it cannot be read") as caught:
         take(data.train, 1)
     assert "\n" not in str(caught.value)
 

@@ -183,7 +183,7 @@ def test_held_out_clips_are_the_last_ones_and_in_no_training_sample(tmp_path):
     assert split_videos(rest, 0.0)[1] == []
     samples = make(SyncSamples, held, other_video_share=0)
     for sample in draw(samples, 10):
-        video, clip, frame = sample["crops"][0].tolist()
+        _, clip, frame = sample["crops"][0].tolist()
         assert sample["audio"][1, 0] == (9 * clip + frame - 2) * 4
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_data import interrupt, run_script, start_script, write_perceptual_weights, write_training_set
+from training_data import interrupt, start_script, train_here, write_perceptual_weights, write_training_set
 
 from models.syncnet import SyncNet
 from utils.checkpoints import SYNCNET, Metadata, read_checkpoint, write_checkpoint
@@ -58,7 +58,7 @@ def sync_run(inputs, tmp_path_factory) -> tuple[tuple, Path]:
 
 def uninterrupted(command: tuple, tmp_path_factory) -> tuple[tuple, Path]:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    run_script(*command, "--result_path", folder)
+    train_here(*command, "--result_path", folder)
     return command, folder
 
 
@@ -95,7 +95,7 @@ def test_resumed_training_is_the_same_after_sigterm_and_after_kill(stage, reques
     status, errors = interrupt(start_script(*command), signal.SIGKILL, tmp_path, before)
     assert status == -signal.SIGKILL
     (tmp_path / f".{last_checkpoint(whole).name}.1.partial").write_bytes(b"half")  # as if killed while it wrote
-    assert "resuming from" in run_script(*command)
+    train_here(*command)
 
     assert_same(torch.load(last_checkpoint(whole)), torch.load(last_checkpoint(tmp_path)))
     assert not list(tmp_path.glob(".*.partial"))
@@ -144,14 +144,15 @@ def test_a_sync_run_leaves_a_published_syncnet_and_reports_on_held_out_clips(syn
     content = torch.load(last_checkpoint(folder), weights_only=True)
     assert content["state_dict"].keys() == {"net"}
     SyncNet(15, 80).load_state_dict(content["state_dict"]["net"])
-    run_script(*command, "--result_path", tmp_path, "--hold_out", 0.34, "--max_steps", 2, "--val_samples", 4,
+    train_here(*command, "--result_path", tmp_path, "--hold_out", 0.34, "--max_steps", 2, "--val_samples", 4,
                "--coarse2fine", "--coarse_model_path", last_checkpoint(folder))  # fmt: skip
     (report,) = read_log(tmp_path, "validation")
     assert report["data"] == "held_out" and 0 <= report["pair_accuracy"] <= 1
     assert {"sync", "accuracy", "positive_score", "negative_score"} <= report.keys()
 
 
-def test_a_published_checkpoint_is_resumed_by_its_epoch(frame_run, tmp_path):
+def test_a_published_checkpoint_is_resumed_by_its_epoch(frame_run, tmp_path, caplog):
+    caplog.set_level("INFO")
     command, whole = frame_run
     content = torch.load(last_checkpoint(whole))
     del content["dinet"], content["state_dict"]["net_g_ema"]
@@ -159,15 +160,17 @@ def test_a_published_checkpoint_is_resumed_by_its_epoch(frame_run, tmp_path):
         for group in state["param_groups"]:
             group.pop("fused")
     torch.save(content, tmp_path / "netG_model_epoch_2.pth")
-    assert "epoch 3, step 4" in run_script(*command, "--max_steps", 5, "--result_path", tmp_path, "--resume")
+    train_here(*command, "--max_steps", 5, "--result_path", tmp_path, "--resume")
+    assert "netG_model_epoch_2.pth: epoch 3, step 4" in caplog.text
     assert read_log(tmp_path)[0]["step"] == 5
 
 
-def test_resuming_a_broken_newest_checkpoint_falls_back_to_the_one_before(frame_run, tmp_path):
+def test_resuming_a_broken_newest_checkpoint_falls_back_to_the_one_before(frame_run, tmp_path, caplog):
+    caplog.set_level("INFO")
     command, whole = frame_run
     good = last_checkpoint(whole).read_bytes()
     (tmp_path / "netG_model_epoch_2.pth").write_bytes(good)
     (tmp_path / "netG_model_epoch_3_step_5.pth").write_bytes(good[: len(good) // 2])
-    errors = run_script(*command, "--result_path", tmp_path, "--resume")
-    assert "netG_model_epoch_3_step_5.pth is cut short" in errors
-    assert "resuming from" in errors and "netG_model_epoch_2.pth" in errors
+    train_here(*command, "--result_path", tmp_path, "--resume")
+    assert "netG_model_epoch_3_step_5.pth is cut short" in caplog.text
+    assert f"resuming from {tmp_path / 'netG_model_epoch_2.pth'}" in caplog.text

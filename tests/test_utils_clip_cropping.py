@@ -62,8 +62,8 @@ def test_no_clip_spans_a_scene_cut():
 def test_a_clip_that_fits_at_the_smallest_scale_only_is_used_at_that():
     numbers = range(40)
     tight = [n for n in numbers if check_window(face(9), WIDTH, 300, clip_scale("NAME", n)).radius is None]
-    assert check_window(face(9, y=199), WIDTH, 300, TRAINING_SCALE_RANGE[0]).radius == 44
-    result = plan_clips(face(9 * 40, y=199), ONE_SHOT, WIDTH, 300, 9, "NAME")
+    assert check_window(face(9), WIDTH, 300, TRAINING_SCALE_RANGE[0]).radius == 44
+    result = plan_clips(face(9 * 40), ONE_SHOT, WIDTH, 300, 9, "NAME")
     assert len(result.radius) == 40 and tight
     assert result.radius[tight[0]] == 44
 

@@ -56,6 +56,16 @@ def test_smoothing_stops_at_a_cut(portrait):
     np.testing.assert_allclose((points[12] - points[11]).mean(axis=0), (150, 60), atol=4)
 
 
+@pytest.mark.parametrize(("side", "size"), [(45, (480, 640)), (70, (1080, 1920))])
+def test_small_faces_are_found(portrait, side, size):
+    face = portrait[0:300, 70:370]
+    frame = np.full(size, 110, np.uint8)
+    height = round(300 * side / 90)
+    frame[20 : 20 + height, 50 : 50 + height] = cv2.resize(face, (height, height), interpolation=cv2.INTER_AREA)
+    table = track([frame] * 6)
+    assert table.success.all()
+
+
 def test_two_faces_keep_their_numbers(portrait):
     face = portrait[0:260, 90:350]
     frames = []

@@ -37,3 +37,14 @@ def test_real_clips_have_no_cut_but_where_they_are_joined(clips_dir):
     for part in parts:
         assert find(part) == [0]
     assert find([cv2.resize(luma, (512, 512)) for part in parts for luma in part]) == [0, 120, 240]
+
+
+@pytest.mark.clips
+def test_jump_cuts_of_one_person_are_found(clips_dir):
+    assert find(frame.luma for frame in VideoReader(clips_dir / "anchor_512.mp4").frames()) == [0, 176, 702, 953, 1429]
+
+
+def test_a_flash_is_no_cut():
+    frames = moving(0, 40)
+    frames[20] = np.full_like(frames[20], 255)
+    assert find(frames) == [0]

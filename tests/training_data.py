@@ -1,5 +1,6 @@
 """Small training sets in the real layout, and training scripts run on them."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from config.training import ClipTrainingParser, FrameTrainingParser, SyncNetTrainingParser
 from dataset.manifest import Clip, Video, write_manifest
 from utils.data_settings import clip_name, frame_name
+from utils.distributed import Processes
 from utils.pictures import write_jpeg
 from utils.speech_features import KINDS
 
@@ -74,6 +77,24 @@ def write_perceptual_weights(path: Path) -> Path:
         path,
     )
     return path
+
+
+PARSERS = {
+    "train_DINet_frame.py": FrameTrainingParser,
+    "train_DINet_clip.py": ClipTrainingParser,
+    "train_syncnet.py": SyncNetTrainingParser,
+}
+
+
+def train_here(script: str, *arguments: object) -> None:
+    """Do what a training script does, in this process and one thread; UserErrors come out as they are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        options = PARSERS[script]().parse_args([str(argument) for argument in arguments])
+        importlib.import_module(Path(script).stem).train(options, Processes(), torch.device("cpu"))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def start_script(*arguments: object, **environment: str) -> subprocess.Popen:

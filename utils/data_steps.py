@@ -37,7 +37,7 @@ from utils.video_cutting import (
 )
 from utils.work_unit import Finished, finish, read_record
 
-_DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class UselessToGoOnError(UserError):

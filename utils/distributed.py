@@ -80,7 +80,6 @@ def share_training(network: nn.Module, processes: Processes, device: torch.devic
     return DistributedDataParallel(
         network,
         device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,  # equal everywhere by themselves
         gradient_as_bucket_view=True,
     )
 

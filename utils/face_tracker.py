@@ -23,9 +23,12 @@ PREDICTOR_MARGIN = 0.35
 DETECTOR_PATCH = 84
 """Side of the face in the patch that the detector sees: it was trained on faces of 80 pixels."""
 DETECTOR_MARGIN = 0.4
-AVERAGED_BOXES = ((-0.03, 0.8), (0.03, 0.9))
-"""(shift down, scale) of the boxes whose predictions are averaged. Chosen on OpenFace's landmarks of a clip: against
-the detector's own box, half the jitter after smoothing, and a lip opening that correlates with 0.87, not 0.83."""
+TRACKED_BOX = (0.0, 1.0)
+"""(shift down, scale) of the box that the predictor was trained on, as parts of the face's side: with smaller ones
+alone the tracker feeds back on itself and drifts away."""
+AVERAGED_BOX = (-0.03, 0.8)
+"""A second box whose prediction is averaged with that of the first. Chosen on OpenFace's landmarks of a clip: against
+the detector's own box, half the jitter after smoothing, and a lip opening that correlates with 0.86, not 0.83."""
 
 VERIFY_FRAMES = 5
 """Frames between two looks of the detector at a tracked face."""
@@ -33,8 +36,14 @@ LOST_FRAMES = 15
 """A face that the detector has not confirmed for longer than this is lost, and so are its frames since then."""
 SEARCH_FRAMES = 3
 """Frames between two searches while no face is known."""
-SEARCH_SIZE = 640
-"""Longer side of the picture that is searched, in pixels."""
+SEARCH_SIZES = (640, 1280, 2560)
+"""Longer side of the picture that is searched, in pixels. The detector finds faces of 80 pixels and more, so the larger
+sizes, which take long, find small faces where there are no others."""
+MAX_ENLARGEMENT = 2.0
+DEEP_SEARCH_SECONDS = 1.0
+"""Time between two searches at the larger sizes while no face is known."""
+THUMBNAIL_SOURCE = 480
+"""Longer side of the picture, in pixels, that the test for cuts looks at."""
 NEW_FACE_SCORE = 0.0
 KNOWN_FACE_SCORE = -0.6
 MIN_OVERLAP = 0.3
@@ -44,7 +53,7 @@ CUT_DIFFERENCE = 20.0
 """Mean change of brightness (of 255) from frame to frame that makes the tracker look anew."""
 
 SMOOTHING_SECONDS = 0.026
-"""Standard deviation of the Gaussian over time: symmetric, hence without lag, and so small that lips keep their speed."""
+"""Standard deviation of the Gaussian over time: symmetric, hence without lag, and small, for the lips' sake."""
 _SHAPE_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
@@ -141,6 +150,7 @@ class FaceTracker:
         self._predictor = dlib.shape_predictor(str(model_file(_SHAPE_PREDICTOR)))
         self._frame = 0
         self._next_search = 0
+        self._next_deep_search = 0
         self._luma: np.ndarray | None = None
         self._thumbnail: np.ndarray | None = None
         self._faces: list[_Face] = []
@@ -151,7 +161,7 @@ class FaceTracker:
         luma = np.ascontiguousarray(luma)
         if self._is_cut(luma):
             self._leave_shot()
-            self._next_search = self._frame
+            self._next_search = self._next_deep_search = self._frame
         for face in list(self._faces):
             self._follow(face, luma)
         if self._frame >= self._next_search:
@@ -202,7 +212,9 @@ class FaceTracker:
         return windows @ (weights / weights.sum())
 
     def _is_cut(self, luma: np.ndarray) -> bool:
-        before, self._thumbnail = self._thumbnail, cv2.resize(luma, (32, 32), interpolation=cv2.INTER_AREA)
+        step = max(1, max(luma.shape) // THUMBNAIL_SOURCE)  # averaging over all of a large frame takes milliseconds
+        sparse = np.ascontiguousarray(luma[::step, ::step])
+        before, self._thumbnail = self._thumbnail, cv2.resize(sparse, (32, 32), interpolation=cv2.INTER_AREA)
         return before is not None and float(cv2.absdiff(before, self._thumbnail).mean()) > CUT_DIFFERENCE
 
     def _leave_shot(self) -> None:
@@ -220,30 +232,29 @@ class FaceTracker:
             self._faces.remove(face)
             self._lost.append(face)
 
-    def _predict(self, luma: np.ndarray, pose: _Pose, boxes: tuple[tuple[float, float], ...]) -> np.ndarray:
-        """Landmarks [68, 2] in the frame, the mean over boxes given as (shift down, scale) of the pose's square."""
+    def _predict(self, luma: np.ndarray, pose: _Pose, box: tuple[float, float]) -> np.ndarray:
+        """Landmarks [68, 2] in the frame, with a box given as (shift down, scale) of the pose's square."""
         patch, matrix = _cut_patch(luma, pose, PREDICTOR_PATCH, PREDICTOR_MARGIN)
         middle = len(patch) / 2
-        found = np.zeros((POINTS, 2))
-        for shift, scale in boxes:
-            half, down = PREDICTOR_PATCH * scale / 2, middle + shift * PREDICTOR_PATCH
-            box = (middle - half, down - half, middle + half - 1, down + half - 1)
-            shape = self._predictor(patch, self._dlib.rectangle(*(round(side) for side in box)))
-            found += [(part.x, part.y) for part in shape.parts()]
-        return (found / len(boxes) - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+        shift, scale = box
+        half, down = PREDICTOR_PATCH * scale / 2, middle + shift * PREDICTOR_PATCH
+        sides = (middle - half, down - half, middle + half - 1, down + half - 1)
+        shape = self._predictor(patch, self._dlib.rectangle(*(round(side) for side in sides)))
+        found = np.array([(part.x, part.y) for part in shape.parts()], float)
+        return (found - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
 
     def _locate(self, luma: np.ndarray, points: np.ndarray) -> np.ndarray | None:
         """Landmarks near the given ones [68, 2], or None where there is nothing like a face."""
         pose = _pose(points)
         for _ in range(3):
             before = pose
-            # With the box that the predictor was trained on: smaller ones feed back on themselves and drift away.
-            pose = _pose(self._predict(luma, pose, ((0.0, 1.0),)))
+            points = self._predict(luma, pose, TRACKED_BOX)
+            pose = _pose(points)
             if not MIN_FACE <= pose.side <= 2 * max(luma.shape):
                 return None
             if pose.near(before):
                 break
-        return self._predict(luma, pose, AVERAGED_BOXES)
+        return (points + self._predict(luma, pose, AVERAGED_BOX)) / 2
 
     def _follow(self, face: _Face, luma: np.ndarray) -> None:
         points = self._locate(luma, face.points)
@@ -273,10 +284,10 @@ class FaceTracker:
 
     def _search(self, luma: np.ndarray) -> None:
         """Look for faces that are not followed yet, in the whole picture."""
-        scale = min(1.0, SEARCH_SIZE / max(luma.shape))
-        small = luma if scale == 1 else cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        boxes, _, _ = self._detector.run(small, 0 if min(small.shape) > 300 else 1, NEW_FACE_SCORE)
-        found = [_sides(box) / scale for box in boxes]
+        found = self._detect(luma, SEARCH_SIZES[0])
+        if not found and not self._faces and self._frame >= self._next_deep_search:
+            self._next_deep_search = self._frame + max(1, round(DEEP_SEARCH_SECONDS * self._rate))
+            found = next(filter(None, (self._detect(luma, size) for size in SEARCH_SIZES[1:])), [])
         known = [_sides_of(face.points) for face in self._faces]
         for sides in sorted(found, key=lambda sides: sides[0] - sides[2]):
             if len(self._faces) >= self._max_faces or any(_overlap(sides, other) > MIN_OVERLAP / 2 for other in known):
@@ -290,6 +301,14 @@ class FaceTracker:
             self._faces.append(_Face(number, points, self._frame, pending=[(self._frame, points)]))
             known.append(_sides_of(points))
         self._next_search = self._frame + (max(1, round(self._rate)) if self._faces else SEARCH_FRAMES)
+
+    def _detect(self, luma: np.ndarray, size: int) -> list[np.ndarray]:
+        """Boxes of faces (left, top, right, bottom), found in the picture resized to a longer side of `size`."""
+        scale = min(MAX_ENLARGEMENT, size / max(luma.shape))
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        resized = cv2.resize(luma, None, fx=scale, fy=scale, interpolation=method)
+        boxes, _, _ = self._detector.run(resized, 0, NEW_FACE_SCORE)
+        return [_sides(box) / scale for box in boxes]
 
     def _number(self, points: np.ndarray) -> int:
         """face_id of a face found: that of a lost one in the same place, else a new one."""

@@ -1,6 +1,7 @@
 """68-point face landmarks of a video: OpenFace's csv, and one face followed through it."""
 
 import csv
+import itertools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_openface_csv(path: Path, option: str = "--source_openface_landmark_path
             missing = [name for name in ("frame", *_COORDINATES) if name not in header]
             if missing:
                 raise UserError(
-                    f"{option}: {path} has no column {missing[0]!r} ({len(missing)} of OpenFace's columns are missing); "
+                    f"{option}: {path} has no column {missing[0]!r} ({len(missing)} of OpenFace's are missing); "
                     f"{_WAY_OUT}"
                 )
             column = {name: header.index(name) for name in header}
@@ -115,7 +116,7 @@ def check_table_fits(table: LandmarkTable, frame_count: int, width: int, height:
     last = int(table.frame.max()) + 1
     if abs(last - frame_count) > max(3, 0.02 * frame_count):
         raise UserError(
-            f"{option}: {path} holds the landmarks of another video: it has {last} frames, the video has {frame_count}; "
+            f"{option}: {path} holds the landmarks of another video: it has {last} frames, this video {frame_count}; "
             f"{_WAY_OUT}"
         )
     points = table.points[table.success]
@@ -207,7 +208,7 @@ def fill_gaps(points: np.ndarray, shots: np.ndarray, max_gap_frames: int) -> np.
         known = np.flatnonzero(~np.isnan(part[:, 0, 0]))
         if len(known) == 0:
             continue
-        for before, after in zip(known[:-1], known[1:], strict=True):
+        for before, after in itertools.pairwise(known):
             if 1 < after - before <= max_gap_frames + 1:
                 share = (np.arange(1, after - before) / (after - before))[:, None, None]
                 part[before + 1 : after] = part[before] * (1 - share) + part[after] * share

@@ -14,6 +14,12 @@ def write_jpeg(path: Path, rgb: np.ndarray, quality: int = JPEG_QUALITY) -> None
     path.write_bytes(data)
 
 
+def write_png(path: Path, rgb: np.ndarray) -> None:
+    """Write uint8 RGB [h, w, 3] as PNG, whatever the name's ending."""
+    _, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    path.write_bytes(data)
+
+
 def read_picture(path: Path) -> np.ndarray | None:
     """Return a picture file as uint8 RGB [h, w, 3], or None if it cannot be decoded."""
     data = np.fromfile(path, np.uint8)

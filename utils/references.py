@@ -35,9 +35,7 @@ def parse_reference_frames(text: str, plan: CropPlan) -> list[int]:
     try:
         frames = [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(
-            f"--reference_frames: {text!r} is not a list of frame numbers such as 3,40,81"
-        ) from None
+        raise UserError(f"--reference_frames: {text!r} is not a list of frame numbers such as 3,40,81") from None
     if len(frames) > REFERENCE_COUNT:
         raise UserError(f"--reference_frames: {len(frames)} frames given, the network takes {REFERENCE_COUNT}")
     for frame in frames:

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torchvision.utils import make_grid, save_image
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from utils.checkpoint_folder import CheckpointFolder
@@ -20,6 +21,7 @@ from utils.distributed import Processes
 from utils.errors import UserError, make_folder
 from utils.files import atomic_path
 from utils.optimisation import SKIPS_IN_A_ROW, learning_rate_factor
+from utils.pictures import write_png
 from utils.speech_features import FeatureKind
 from utils.trained_networks import TrainedNetworks
 from utils.training_log import Averages, TrainingLog, peak_memory
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 RESULT_OPTION = "--result_path"
 PICTURE_SAMPLES = 4
 """Samples shown in a grid."""
+GRID_GAP = 2
+"""Pixels between its pictures."""
 FILE_PREFIXES = {"frame": "netG", "clip": "netG", "sync": "syncnet"}
 """Names of checkpoint files by stage."""
 
@@ -196,9 +200,10 @@ class TrainingLoop:
             while not finished:
                 epoch = position.epoch
                 stopped = self._train_epoch(batches, log, stop)
-                if not stopped:
+                if position.step_in_epoch == self.data.steps_per_epoch:
                     position.epoch, position.step_in_epoch = epoch + 1, 0
-                    if epoch % settings.checkpoint == 0:
+                if not stopped:
+                    if epoch % settings.checkpoint == 0 or self._step_checkpoint_due():
                         self._save(log)
                     self._report(epoch, log)
                     self._averages.pause()
@@ -211,7 +216,7 @@ class TrainingLoop:
         return self.position.epoch > last_epoch or (limit is not None and self.position.step >= limit)
 
     def _train_epoch(self, batches: Iterator[dict[str, torch.Tensor]], log: TrainingLog, stop: "StopSignals") -> bool:
-        """Train to the end of the epoch; True if it was stopped before."""
+        """Train to the end of the epoch; True if the training is to end here."""
         settings, position, steps = self.settings, self.position, self.data.steps_per_epoch
         rates = self.networks.set_learning_rates(
             learning_rate_factor(position.epoch, settings.non_decay, settings.decay)
@@ -242,9 +247,13 @@ class TrainingLoop:
                         logger.info(f"epoch {position.epoch}, step {position.step_in_epoch} of {steps}: {texts}")
                 if stopping:
                     return True
-                if settings.checkpoint_steps and position.step % settings.checkpoint_steps == 0:
+                if not at_end and self._step_checkpoint_due():
                     self._save(log)
         return False
+
+    def _step_checkpoint_due(self) -> bool:
+        every = self.settings.checkpoint_steps
+        return every is not None and self.position.step % every == 0
 
     def _share(self, losses: dict[str, torch.Tensor], stopping: bool) -> tuple[dict[str, float], bool]:
         """Means of the losses over all processes, and whether any of them is to stop: the same in each."""
@@ -305,11 +314,11 @@ class TrainingLoop:
         rows = self.step.pictures(**{key: value[:PICTURE_SAMPLES] for key, value in batch.items()})
         if rows is None:
             return
-        grid = make_grid(rows.float().flatten(0, 1).cpu(), nrow=rows.shape[1])
+        grid = picture_grid(rows)
         folder = self.settings.result_path / "pictures"
         folder.mkdir(exist_ok=True)
         with atomic_path(folder / f"epoch_{epoch:04d}_{name}.png") as partial:
-            save_image(grid, partial, format="png")
+            write_png(partial, grid)
         log.picture(f"pictures/{name}", self.position.step, grid)
 
     def _save(self, log: TrainingLog) -> None:
@@ -351,7 +360,7 @@ class _NoLog:
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Do nothing."""
 
-    def picture(self, name: str, step: int, picture: torch.Tensor) -> None:
+    def picture(self, name: str, step: int, picture: np.ndarray) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -377,6 +386,14 @@ def check_metadata(checkpoint: Checkpoint, metadata: Metadata, option: str, any_
                 f"{option}: {checkpoint.path} was trained with {name} {recorded}, not {wanted}; "
                 "name a checkpoint that fits, or train on other data"
             )
+
+
+def picture_grid(rows: torch.Tensor) -> np.ndarray:
+    """Pictures [N, K, 3, H, W] in [0, 1] as one, uint8 RGB, in N rows and K columns with gaps between them."""
+    framed = F.pad(rows.float(), (GRID_GAP, 0, GRID_GAP, 0))
+    count, columns, _, height, width = framed.shape
+    grid = framed.permute(0, 3, 1, 4, 2).reshape(count * height, columns * width, 3)
+    return grid.mul(255).round_().clamp_(0, 255).byte().cpu().numpy()
 
 
 def describe_networks(mouth_region_size: int, kind: FeatureKind) -> Metadata:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from utils.files import atomic_path
@@ -55,10 +56,10 @@ class TrainingLog:
                 if isinstance(value, (int, float)):
                     self._writer.add_scalar(f"{kind}/{name}", value, step)
 
-    def picture(self, name: str, step: int, picture: torch.Tensor) -> None:
-        """Show a picture, float [3, H, W] in [0, 1], in TensorBoard."""
+    def picture(self, name: str, step: int, picture: np.ndarray) -> None:
+        """Show a picture, uint8 RGB [h, w, 3], in TensorBoard."""
         if self._writer is not None:
-            self._writer.add_image(name, picture, step)
+            self._writer.add_image(name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Close the files."""

@@ -495,6 +495,7 @@ class VideoWriter:
         duration: float | None = None,
         comment: str | None = None,
         gop: int | None = None,
+        threads: int = 0,
         audio_option: str = "--driving_audio_path",
     ) -> None:
         """Start the file.
@@ -514,6 +515,7 @@ class VideoWriter:
             duration: seconds after which the sound ends; None: all of it.
             comment: metadata; None says that the video is AI-generated.
             gop: longest distance of key frames; None: the encoder's default.
+            threads: of the encoder; 0: as many as the machine can use. The file depends on it.
             audio_option: command line option that `audio_path` came from, for error messages.
 
         Raises:
@@ -555,6 +557,7 @@ class VideoWriter:
                 encoder.color_primaries = colour.primaries
                 encoder.color_trc = colour.transfer
                 encoder.color_range = int(ColorRange.MPEG)
+                encoder.thread_count = threads
                 if gop is not None:
                     encoder.gop_size = gop
                 try:

@@ -132,6 +132,7 @@ def write_span(reader: VideoReader, span: Span, target: Path, rate: Fraction, so
         audio_path=wav,
         duration=float((last - first) / rate),
         comment="",
+        threads=1,  # there is a process for every core, and the file is the same on any number of cores
     ) as writer:
         for frame in reader.play(ticks[first:last]):
             writer.write(frame.yuv)

@@ -1,0 +1,186 @@
+"""Options of train_DINet_frame.py, train_DINet_clip.py and train_syncnet.py."""
+
+import argparse
+from pathlib import Path
+
+from config.parser import ScriptParser, positive_int
+
+_RESULTS = Path("./asserts/training_model_weight")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def _weight(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+class TrainingParser(ScriptParser):
+    """Options of every training script; those of the published scripts keep their names and defaults."""
+
+    hold_out = 0.0
+
+    def __init__(self, description: str, result_name: str):
+        super().__init__(description)
+        self._add_data_options()
+        self._add_network_options()
+        self._add_course_options(_RESULTS / result_name)
+        self._add_speed_options()
+
+    def _add_data_options(self) -> None:
+        add = self.add_argument_group("data").add_argument
+        add(
+            "--train_data",
+            type=Path,
+            default=Path("./asserts/training_data/training_json.json"),
+            help="training json, made with data_processing.py --generate_training_json",
+        )
+        add("--val_data", type=Path, help="training json of held-out videos to report losses on, every epoch")
+        add(
+            "--hold_out",
+            type=_share,
+            default=self.hold_out,
+            help="share of every video's clips, its last ones, kept from training and reported on, every epoch",
+        )
+        add("--val_samples", type=positive_int, default=64, help="samples that each report on held-out data takes")
+        add("--augment_num", type=positive_int, default=32, help="how often an epoch takes each video")
+        add("--batch_size", type=positive_int, default=24, help="samples a step, over all processes together")
+        add("--augment", action="store_true", help="flip, recolour and slightly move the pictures (not published)")
+        add(
+            "--augment_audio",
+            action="store_true",
+            help="add noise to the speech features and blank some of them (not published)",
+        )
+        add(
+            "--cache",
+            choices=("none", "ram", "device"),
+            default="none",
+            help="keep all decoded crops in memory, of the machine or of the device: for sets that fit",
+        )
+        add("--num_workers", type=_count, help="loader processes; None: 1 on the CPU, up to 8 on CUDA, 0 with a cache")
+        add("--prefetch", type=positive_int, default=4, help="batches that each loader process works ahead")
+
+    def _add_network_options(self) -> None:
+        add = self.add_argument_group("network").add_argument
+        add("--mouth_region_size", type=positive_int, default=64, help="side of the mouth region in pixels")
+        add(
+            "--audio_channel",
+            type=positive_int,
+            help="channels of the speech features; None: those of the data",
+        )
+
+    def _add_course_options(self, result_path: Path) -> None:
+        add = self.add_argument_group("course of the training").add_argument
+        add("--result_path", type=Path, default=result_path, help="folder of checkpoints, logs and pictures")
+        add("--resume", action="store_true", help="continue from the newest checkpoint in --result_path")
+        add("--seed", type=_count, default=456, help="seed of the weights and of the order of the data")
+        add("--start_epoch", type=positive_int, default=1, help="number of the first epoch")
+        add("--non_decay", type=_count, default=200, help="epochs at full learning rate")
+        add("--decay", type=_count, default=200, help="epochs after them, over which it falls to zero")
+        add("--max_steps", type=positive_int, help="stop after so many steps, those before --resume counted in")
+        add("--checkpoint", type=positive_int, default=2, help="epochs between checkpoints")
+        add("--checkpoint_steps", type=positive_int, help="steps between further checkpoints inside an epoch")
+        add("--keep", type=_count, default=0, help="newest checkpoints to keep; 0: all")
+        add("--clip_grad", type=_weight, default=0, help="largest norm of a network's gradient; 0: any")
+        add("--log_steps", type=positive_int, default=10, help="steps between lines of the log")
+        add("--tensorboard", action="store_true", help="log for TensorBoard, too (needs the package tensorboard)")
+
+    def _add_coarse_options(self) -> None:
+        add = self.add_argument_group("from coarse to fine").add_argument
+        add("--coarse2fine", action="store_true", help="start from weights trained at a smaller mouth region")
+        add("--coarse_model_path", type=Path, help="those weights")
+
+    def _add_speed_options(self) -> None:
+        add = self.add_argument_group("speed").add_argument
+        add("--device", default="auto", help="auto, cpu, cuda or cuda:N; with torchrun each process takes its own GPU")
+        add("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision; off: fp32, as published")
+        add(
+            "--channels_last",
+            action=argparse.BooleanOptionalAction,
+            help="memory layout of pictures and weights; None: channels last on CUDA",
+        )
+        add("--compile", action="store_true", help="compile the networks with torch.compile")
+
+
+class _DINetTrainingParser(TrainingParser):
+    """What the frame stage and the clip stage share."""
+
+    def __init__(self, description: str, result_name: str):
+        super().__init__(description, result_name)
+        add = self.add_argument_group("DINet").add_argument
+        add("--source_channel", type=positive_int, default=3, help="channels of the source picture")
+        add("--ref_channel", type=positive_int, default=15, help="channels of the five reference pictures")
+        add("--D_num_blocks", type=positive_int, default=4, help="blocks of a discriminator")
+        add("--D_block_expansion", type=positive_int, default=64, help="width of a discriminator's first block")
+        add("--D_max_features", type=positive_int, default=256, help="largest width of a discriminator")
+        add("--lr_g", type=_weight, default=1e-4, help="learning rate of the generator")
+        add("--lr_dI", type=_weight, default=1e-4, help="learning rate of the discriminators")
+        add("--lamb_perception", type=_weight, default=10, help="weight of the perception loss")
+        add("--lamb_mouth", type=_weight, default=0, help="weight of an L1 loss in the mouth region (not published)")
+        add(
+            "--perceptual_weights",
+            type=Path,
+            help="VGG19 or VGG16 weights for the perception loss; None: torchvision's VGG19, fetched once",
+        )
+        add(
+            "--reference_may_repeat_source",
+            action="store_true",
+            help="draw references from the source's own clip, too, as the published clip stage does",
+        )
+        add(
+            "--ema",
+            type=_share,
+            default=0,
+            help="decay of an average of the generator's weights (0.999, say); 0: none",
+        )
+
+
+class FrameTrainingParser(_DINetTrainingParser):
+    """Options of train_DINet_frame.py."""
+
+    def __init__(self):
+        super().__init__("Train DINet on single frames, from coarse to fine.", "frame_training")
+        self._add_coarse_options()
+
+
+class ClipTrainingParser(_DINetTrainingParser):
+    """Options of train_DINet_clip.py."""
+
+    def __init__(self):
+        super().__init__("Train DINet on clips of five frames, with a sync loss.", "clip_training")
+        add = self.add_argument_group("clip stage").add_argument
+        add("--pretrained_frame_DINet_path", type=Path, help="weights of the frame stage to start from")
+        add(
+            "--pretrained_syncnet_path",
+            type=Path,
+            default=Path("./asserts/syncnet_256mouth.pth"),
+            help="SyncNet weights, trained at the same mouth region",
+        )
+        add("--lamb_syncnet_perception", type=_weight, default=0.1, help="weight of the sync loss; 0: no SyncNet")
+
+
+class SyncNetTrainingParser(TrainingParser):
+    """Options of train_syncnet.py."""
+
+    hold_out = 0.1
+
+    def __init__(self):
+        super().__init__("Train SyncNet: does a mouth belong to the speech?", "syncnet_training")
+        self._add_coarse_options()
+        add = self.add_argument_group("SyncNet").add_argument
+        add("--lr", type=_weight, default=1e-4, help="learning rate")
+        add("--weight_decay", type=_weight, default=0, help="decoupled weight decay")

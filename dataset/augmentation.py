@@ -1,0 +1,97 @@
+"""Augmentation of training samples that keeps the geometry: the mouth stays inside the masked square.
+
+All pictures of a sample are flipped and recoloured alike, since a reference must look like its source; the source
+frames and the references are moved apart from each other, as differently cropped clips are anyway.
+"""
+
+from dataclasses import astuple, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+GAIN = 0.2
+"""Contrast and saturation are scaled by 1 +- this at most."""
+OFFSET = 0.1
+"""Brightness is shifted by this at most, pictures being in [0, 1]."""
+ZOOM = 0.03
+"""A crop is enlarged by this at most: half of what a tight crop leaves below the chin."""
+SHIFT = 0.01
+"""A crop is moved by this share of its size at most."""
+NOISE = 0.1
+"""Standard deviation of noise on the speech, in those of the window itself."""
+BLANKED = 0.125
+"""Share of the speech's channels that are blanked at most."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the pictures of one sample are changed."""
+
+    flip: float
+    contrast: float
+    saturation: float
+    brightness: float
+    source_zoom: float
+    source_x: float
+    source_y: float
+    reference_zoom: float
+    reference_x: float
+    reference_y: float
+
+
+def draw_look(rng: np.random.Generator) -> torch.Tensor:
+    """A random Look as float32 [10], in the order of its fields."""
+    moves = []
+    for _ in ("source", "reference"):
+        moves += [1 - rng.uniform(0, ZOOM), *rng.uniform(-SHIFT, SHIFT, 2)]
+    look = Look(
+        float(rng.random() < 0.5),
+        1 + rng.uniform(-GAIN, GAIN),
+        1 + rng.uniform(-GAIN, GAIN),
+        rng.uniform(-OFFSET, OFFSET),
+        *moves,
+    )
+    return torch.tensor(astuple(look), dtype=torch.float32)
+
+
+def change_look(pictures: torch.Tensor, looks: torch.Tensor, sources: int) -> torch.Tensor:
+    """Change the pictures of a batch.
+
+    Args:
+        pictures: float RGB [B, K, 3, H, W] in [0, 1].
+        looks: [B, 10], see `draw_look`.
+        sources: how many of the K pictures are sources, which come first; the others are references.
+    """
+    look = Look(*looks[:, :, None].unbind(1))  # each [B, 1]
+    count = pictures.shape[1]
+    is_source = (torch.arange(count, device=pictures.device) < sources)[None]
+
+    def each(of_source: torch.Tensor, of_reference: torch.Tensor) -> torch.Tensor:
+        return torch.where(is_source, of_source, of_reference)
+
+    zoom = each(look.source_zoom, look.reference_zoom)
+    maps = torch.zeros((*zoom.shape, 2, 3), device=pictures.device)
+    maps[..., 0, 0] = zoom * (1 - 2 * look.flip)
+    maps[..., 1, 1] = zoom
+    # Grid coordinates are two for a whole picture.
+    maps[..., 0, 2] = 2 * each(look.source_x, look.reference_x)
+    maps[..., 1, 2] = 2 * each(look.source_y, look.reference_y)
+    flat = pictures.flatten(0, 1)
+    grid = F.affine_grid(maps.flatten(0, 1), list(flat.shape), align_corners=False)
+    moved = F.grid_sample(flat, grid, padding_mode="border", align_corners=False).view_as(pictures)
+    contrast, saturation, brightness = (
+        value[..., None, None, None] for value in (look.contrast, look.saturation, look.brightness)
+    )
+    coloured = torch.lerp(moved.mean(2, keepdim=True), moved, saturation)
+    return ((coloured - 0.5) * contrast + 0.5 + brightness).clamp_(0, 1)
+
+
+def change_speech(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Speech features float32 [T, channels] with noise, and a band of channels at the mean of the window."""
+    changed = speech + (NOISE * speech.std() * rng.standard_normal(speech.shape)).astype(np.float32)
+    channels = speech.shape[1]
+    width = int(rng.integers(0, int(channels * BLANKED) + 1))
+    first = int(rng.integers(0, channels - width + 1))
+    changed[:, first : first + width] = speech.mean()
+    return changed

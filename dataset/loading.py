@@ -1,0 +1,289 @@
+"""Batches for training: in an order that can be taken up again anywhere, loaded ahead, brought to the device."""
+
+import itertools
+import logging
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from dataset.crops import CropFiles, CropMemory, Crops
+from dataset.manifest import Video, read_manifest
+from dataset.samples import SampleKey, Samples, split_videos
+from utils.crop_geometry import network_size
+from utils.distributed import Processes
+from utils.errors import UserError
+from utils.pipeline import in_background
+from utils.speech_features import FeatureKind
+from utils.work_pool import usable_cores
+
+logger = logging.getLogger(__name__)
+
+FIXED_EPOCH = 0
+"""Number of the epoch, none of the training's, that samples to report on are drawn from."""
+
+
+class BatchOrder:
+    """Sample keys of one process's part of each batch, from (epoch, step) on, without end.
+
+    An epoch is a permutation of its samples that seed and epoch determine; what does not fill a batch is left out.
+    """
+
+    def __init__(self, samples: int, batch_size: int, seed: int, processes: Processes, epoch: int, step: int):
+        self.samples = samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.processes = processes
+        self.epoch = epoch
+        self.step = step
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        own = self.batch_size // self.processes.count
+        steps = self.samples // self.batch_size
+        for epoch in itertools.count(self.epoch):
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.samples)
+            for step in range(self.step if epoch == self.epoch else 0, steps):
+                first = step * self.batch_size + self.processes.rank * own
+                yield [SampleKey(epoch, int(index)) for index in order[first : first + own]]
+
+
+class Batches:
+    """Gives batches of samples, of this process's share, on the device.
+
+    Args:
+        samples: what to draw.
+        repeats: how often an epoch takes each video (`--augment_num`).
+        batch_size: samples a step, over all processes together.
+        seed: of the run.
+        processes: those that train together.
+        device: where the batches go.
+        workers: processes that load; with 0 a thread does.
+        prefetch: batches that each of them works ahead.
+
+    Raises:
+        UserError: a batch that the samples cannot fill or the processes cannot share.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        repeats: int,
+        batch_size: int,
+        seed: int,
+        processes: Processes,
+        device: torch.device,
+        workers: int = 0,
+        prefetch: int = 4,
+    ):
+        self.samples = samples
+        self.epoch_samples = len(samples.videos) * repeats
+        if batch_size > self.epoch_samples:
+            raise UserError(
+                f"--batch_size: {batch_size} is more than the {self.epoch_samples} samples of an epoch "
+                f"({len(samples.videos)} videos, --augment_num {repeats}); lower it or raise --augment_num"
+            )
+        if batch_size % processes.count:
+            raise UserError(
+                f"--batch_size: {batch_size} cannot be shared equally by {processes.count} processes; "
+                f"use a multiple of {processes.count}"
+            )
+        self.batch_size = batch_size
+        self.seed = seed
+        self.processes = processes
+        self.device = device
+        self.workers = workers
+        self.prefetch = prefetch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch; at least 1."""
+        return self.epoch_samples // self.batch_size
+
+    def stream(self, epoch: int, step: int) -> Iterator[dict[str, torch.Tensor]]:
+        """Batches from step number `step` (from 0) of an epoch on, epoch after epoch without end.
+
+        Raises:
+            UserError: too many crops cannot be read.
+        """
+        order = BatchOrder(self.epoch_samples, self.batch_size, self.seed, self.processes, epoch, step)
+        loader = DataLoader(
+            self.samples,
+            batch_size=None,  # the order gives whole batches
+            sampler=order,
+            num_workers=self.workers,
+            prefetch_factor=self.prefetch if self.workers else None,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # the global one is part of what is resumed
+            # Starting afresh would take each worker seconds; a forked one shares what is in memory.
+            multiprocessing_context=_context() if self.workers else None,
+        )
+        return self._prepared(loader if self.workers else in_background(loader, self.prefetch))
+
+    def fixed(self, count: int) -> Iterator[dict[str, torch.Tensor]]:
+        """This process's share of `count` samples, the same ones in the same batches each time."""
+        share = range(self.processes.rank, count, self.processes.count)
+        size = max(1, self.batch_size // self.processes.count)
+        batches = (
+            self.samples[[SampleKey(FIXED_EPOCH, index) for index in share[first : first + size]]]
+            for first in range(0, len(share), size)
+        )
+        return self._prepared(in_background(batches, 1))
+
+    def _prepared(self, loaded) -> Iterator[dict[str, torch.Tensor]]:
+        for batch in loaded:
+            if isinstance(batch, UserError):
+                raise batch
+            yield self.samples.prepare(batch, self.device)
+
+
+@dataclass(frozen=True)
+class LoadingSettings:
+    """What to train on and how to load it; the names are those of the options."""
+
+    train_data: Path
+    val_data: Path | None = None
+    hold_out: float = 0
+    augment_num: int = 32
+    batch_size: int = 24
+    seed: int = 456
+    mouth_region_size: int = 64
+    audio_channel: int | None = None
+    augment: bool = False
+    augment_audio: bool = False
+    cache: str = "none"
+    num_workers: int | None = None
+    prefetch: int = 4
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Batches to train on, batches to report on by name, and the kind of speech features of all."""
+
+    train: Batches
+    held_out: dict[str, Batches]
+    kind: FeatureKind
+
+
+def open_training_data(
+    make_samples: Callable[..., Samples],
+    settings: LoadingSettings,
+    processes: Processes,
+    device: torch.device,
+    make_held_out: Callable[..., Samples] | None = None,
+) -> TrainingData:
+    """Open the training json and what is held out.
+
+    Args:
+        make_samples: kind of samples, takes what `Samples` takes.
+        settings: see LoadingSettings.
+        processes: those that train together.
+        device: where the batches go.
+        make_held_out: kind of the samples held out, if another one.
+
+    Raises:
+        UserError: a json, crops or speech features that are missing or unfit.
+    """
+    size, seed = settings.mouth_region_size, settings.seed
+    videos = read_manifest(settings.train_data, "--train_data")
+    kind = videos[0].kind
+    if settings.audio_channel not in (None, kind.channels):
+        raise UserError(
+            f"--audio_channel: {settings.train_data} holds {kind.name} features of {kind.channels} channels, "
+            f"not {settings.audio_channel}; leave the option out"
+        )
+    _check_prepared(videos, "--train_data")
+    videos, held = split_videos(videos, settings.hold_out)
+    workers = settings.num_workers
+    if workers is None:
+        workers = _default_workers(device, settings.cache != "none", processes)
+    train = Batches(
+        make_samples(
+            videos,
+            _open_crops(settings.cache, videos, size, device),
+            size,
+            seed,
+            augment=settings.augment,
+            augment_audio=settings.augment_audio,
+        ),
+        settings.augment_num,
+        settings.batch_size,
+        seed,
+        processes,
+        device,
+        workers,
+        settings.prefetch,
+    )
+    reports = {"held_out": (held, "--hold_out")} if held else {}
+    if settings.val_data is not None:
+        others = read_manifest(settings.val_data, "--val_data")
+        if others[0].kind != kind:
+            raise UserError(
+                f"--val_data: {settings.val_data} holds {others[0].kind.name} features and --train_data {kind.name}; "
+                "prepare both alike"
+            )
+        _check_prepared(others, "--val_data")
+        reports["val"] = (others, "--val_data")
+    held_out = {
+        name: Batches(
+            (make_held_out or make_samples)(some, CropFiles(network_size(size)), size, seed, option=option),
+            settings.batch_size,  # one video is enough for a batch: nothing is trained on it
+            settings.batch_size,
+            seed,
+            processes,
+            device,
+        )
+        for name, (some, option) in reports.items()
+    }
+    return TrainingData(train, held_out, kind)
+
+
+def _default_workers(device: torch.device, cached: bool, processes: Processes) -> int:
+    """Loader processes where `--num_workers` is not given; what is cached needs none."""
+    if cached:
+        return 0
+    return min(8, max(1, usable_cores() // processes.count - 1)) if device.type == "cuda" else 1
+
+
+def _check_prepared(videos: list[Video], option: str) -> None:
+    """See that each video's speech and first crop are there, which finds a folder that was moved or removed.
+
+    Raises:
+        UserError: naming a file.
+    """
+    for video in videos:
+        if video.clips:
+            video.clip_features(video.clips[-1])
+    firsts = [video.clips[0].frame_paths[0] for video in videos if video.clips]
+    missing = [path for path in firsts if not Path(path).is_file()]
+    if missing:
+        raise UserError(
+            f"{option}: crops of {len(missing)} of {len(firsts)} videos are missing, such as {missing[0]} (paths count "
+            "from the folder this is run in); run data_processing.py --crop_face and --generate_training_json again"
+        )
+
+
+def _open_crops(cache: str, videos: list[Video], mouth_region_size: int, device: torch.device) -> Crops:
+    """The crops of some videos at the network's size; `cache` is none, ram or device."""
+    size = network_size(mouth_region_size)
+    if cache == "none":
+        return CropFiles(size)
+    paths = list(dict.fromkeys(path for video in videos for clip in video.clips for path in clip.frame_paths))
+    return CropMemory(paths, size, device if cache == "device" else torch.device("cpu"))
+
+
+def _context() -> str:
+    return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def _start_worker(_: int) -> None:
+    # Ctrl-C and a scheduler's SIGTERM may go to all processes: the parent finishes its step, and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    cv2.setNumThreads(0)

@@ -1,0 +1,35 @@
+"""The networks that train together in the DINet stages."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from .dinet import DINet
+from .discriminator import Discriminator
+from .losses import CLIP_FRAMES
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Widths of the networks; the names are those of the options."""
+
+    source_channel: int = 3
+    ref_channel: int = 15
+    D_num_blocks: int = 4
+    D_block_expansion: int = 64
+    D_max_features: int = 256
+
+
+def make_dinet_networks(settings: NetworkSettings, audio_channel: int, clip: bool = False) -> dict[str, nn.Module]:
+    """The generator net_g and the frame discriminator net_dI; with `clip` the clip discriminator net_dV, too."""
+    networks = {
+        "net_g": DINet(settings.source_channel, settings.ref_channel, audio_channel),
+        "net_dI": _discriminator(settings, settings.source_channel),
+    }
+    if clip:
+        networks["net_dV"] = _discriminator(settings, settings.source_channel * CLIP_FRAMES)
+    return networks
+
+
+def _discriminator(settings: NetworkSettings, channels: int) -> Discriminator:
+    return Discriminator(channels, settings.D_block_expansion, settings.D_num_blocks, settings.D_max_features)

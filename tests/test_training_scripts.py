@@ -1,0 +1,285 @@
+"""Training scripts as users meet them: the published command lines, limits, and what goes wrong."""
+
+import errno
+import importlib.util
+import json
+import shutil
+import urllib.error
+from pathlib import Path
+
+import pytest
+import torch
+from training_data import PARSERS, PROJECT, run_script, train_here, write_perceptual_weights, write_training_set
+
+from models.dinet_networks import NetworkSettings, make_dinet_networks
+from models.perceptual import PerceptualNetwork
+from models.syncnet import SyncNet
+from utils.checkpoint_folder import CheckpointFolder
+from utils.checkpoints import SYNCNET, Metadata, read_checkpoint, write_checkpoint
+from utils.distributed import Processes
+from utils.errors import UserError
+from utils.perceptual_weights import load_perceptual_network
+from utils.training import StopSignals, check_metadata
+from utils.training_log import TrainingLog
+
+SMALL = ("--mouth_region_size", 32, "--D_num_blocks", 3, "--D_block_expansion", 8)
+VGG16 = PROJECT.parent / "shared" / "weights" / "vgg16_relu4_3.pth"
+
+PUBLISHED_COMMANDS = {
+    "frame_64": "train_DINet_frame.py --augment_num=32 --mouth_region_size=64 --batch_size=24 "
+    "--result_path=./asserts/training_model_weight/frame_training_64",
+    "frame_128": "train_DINet_frame.py --augment_num=100 --mouth_region_size=128 --batch_size=80 --coarse2fine "
+    "--coarse_model_path=./asserts/training_model_weight/frame_training_64/xxxxxx.pth "
+    "--result_path=./asserts/training_model_weight/frame_training_128",
+    "frame_256": "train_DINet_frame.py --augment_num=20 --mouth_region_size=256 --batch_size=12 --coarse2fine "
+    "--coarse_model_path=./asserts/training_model_weight/frame_training_128/xxxxxx.pth "
+    "--result_path=./asserts/training_model_weight/frame_training_256",
+    "clip_256": "train_DINet_clip.py --augment_num=3 --mouth_region_size=256 --batch_size=3 "
+    "--pretrained_syncnet_path=./asserts/syncnet_256mouth.pth "
+    "--pretrained_frame_DINet_path=./asserts/training_model_weight/frame_training_256/xxxxx.pth "
+    "--result_path=./asserts/training_model_weight/clip_training_256",
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A folder with everything the published command lines read, at its published place."""
+    folder = tmp_path_factory.mktemp("prepared")
+    made = write_training_set(folder / "asserts/training_data", kind="deepspeech")
+    made.rename(folder / "asserts/training_data/training_json.json")
+    weights = folder / "asserts/training_model_weight"
+    torch.manual_seed(0)
+    networks = {name: network.state_dict() for name, network in make_dinet_networks(NetworkSettings(D_num_blocks=3, D_block_expansion=8), 29).items()}  # fmt: skip
+    published = {"epoch": 2, "state_dict": {n: {f"module.{k}": v for k, v in s.items()} for n, s in networks.items()}}
+    for name in ("frame_training_64/xxxxxx.pth", "frame_training_128/xxxxxx.pth", "frame_training_256/xxxxx.pth"):
+        (weights / name).parent.mkdir(parents=True)
+        torch.save(published, weights / name)
+    torch.save({"state_dict": {"net": SyncNet().state_dict()}}, folder / "asserts/syncnet_256mouth.pth")
+    (folder / "torch/hub/checkpoints").mkdir(parents=True)
+    write_perceptual_weights(folder / "torch/hub/checkpoints/vgg19-dcbb9e9d.pth")
+    write_checkpoint(folder / "sync64.pth", {SYNCNET: SyncNet()}, {}, 1, Metadata(64, "deepspeech", 29, 1))
+    return folder
+
+
+@pytest.fixture
+def there(prepared, tmp_path, monkeypatch) -> Path:
+    """The current folder, a copy of the prepared one."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    # Paths in the json count from the current folder, as in published ones.
+    path = tmp_path / "asserts/training_data/training_json.json"
+    path.write_text(path.read_text().replace(f"{prepared.as_posix()}/", "./"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", PUBLISHED_COMMANDS)
+def test_published_command_lines_run(name, there):
+    script, *options = PUBLISHED_COMMANDS[name].split()
+    train_here(script, *options, *SMALL, "--batch_size", 1, "--max_steps", 1)
+    folder = Path(options[-1].partition("=")[2])
+    checkpoint = read_checkpoint(folder / "netG_model_epoch_1_step_1.pth", "--x")
+    assert checkpoint.metadata == Metadata(32, "deepspeech", 29, 1)
+
+
+@pytest.mark.slow
+def test_the_first_published_command_line_runs_as_it_is_written_but_for_the_batch_size(there):
+    script, *options = PUBLISHED_COMMANDS["frame_64"].split()
+    train_here(script, *options, "--batch_size", 2, "--max_steps", 1)
+    assert Path("asserts/training_model_weight/frame_training_64/netG_model_epoch_1_step_1.pth").is_file()
+
+
+def test_published_options_keep_their_defaults():
+    common = {"seed": 456, "augment_num": 32, "mouth_region_size": 64, "batch_size": 24, "start_epoch": 1,
+              "non_decay": 200, "decay": 200, "checkpoint": 2,
+              "train_data": Path("./asserts/training_data/training_json.json")}  # fmt: skip
+    dinet = {"source_channel": 3, "ref_channel": 15, "lamb_perception": 10, "lr_g": 1e-4, "lr_dI": 1e-4,
+             "D_num_blocks": 4, "D_block_expansion": 64, "D_max_features": 256}  # fmt: skip
+    wanted = {
+        "train_DINet_frame.py": common | dinet | {"coarse2fine": False},
+        "train_DINet_clip.py": common | dinet | {"lamb_syncnet_perception": 0.1},
+        "train_syncnet.py": common,
+    }
+    for script, defaults in wanted.items():
+        options = vars(PARSERS[script]().parse_args([]))
+        assert {name: options[name] for name in defaults} == defaults
+
+
+def sync_command(*options: object) -> tuple:
+    return ("train_syncnet.py", "--mouth_region_size", 32, "--augment_num", 2, "--batch_size", 2, "--hold_out", 0,
+            "--result_path", "out", *options)  # fmt: skip
+
+
+def frame_command(*options: object) -> tuple:
+    return ("train_DINet_frame.py", *SMALL, "--augment_num", 1, "--batch_size", 1, "--result_path", "out",
+            "--max_steps", 1, *options)  # fmt: skip
+
+
+def clip_command(*options: object) -> tuple:
+    return ("train_DINet_clip.py", *frame_command()[1:], "--pretrained_syncnet_path", "asserts/syncnet_256mouth.pth",
+            *options)  # fmt: skip
+
+
+def test_a_users_mistake_is_one_line_and_status_2(there):
+    line = run_script(PROJECT / "train_syncnet.py", "--train_data", "nowhere.json", status=2)
+    assert line.count("\n") == 1
+    assert line.startswith("train_syncnet.py: error: --train_data: nowhere.json does not exist; make it with")
+    assert not (there / "asserts/training_model_weight/syncnet_training").exists()
+
+
+FRAME_WEIGHTS = "asserts/training_model_weight/frame_training_256/xxxxx.pth"
+
+
+@pytest.mark.parametrize(
+    ("command", "match"),
+    [
+        (frame_command("--coarse2fine"), r"^--coarse2fine: needs --coarse_model_path"),
+        (frame_command("--coarse_model_path", "x.pth"), r"^--coarse_model_path: is used with --coarse2fine only"),
+        (frame_command("--coarse2fine", "--coarse_model_path", "x.pth"), r"^--coarse_model_path: x.pth does not exist"),
+        (frame_command("--coarse2fine", "--coarse_model_path", "sync64.pth"),
+         r"^--coarse_model_path: sync64.pth is a SyncNet checkpoint, a DINet generator \(net_g\) is needed"),
+        (frame_command("--batch_size", 9), r"^--batch_size: 9 is more than the 2 samples"),
+        (frame_command("--amp", "fp16"), r"^--amp: fp16 is for GPUs"),
+        (frame_command("--device", "tpu"), None),
+        (frame_command("--perceptual_weights", "sync64.pth"), r"^--perceptual_weights: sync64.pth is no file of VGG"),
+        (clip_command(), r"^--pretrained_frame_DINet_path: is needed to start the clip stage"),
+        (clip_command("--pretrained_frame_DINet_path", "x.pth"), r"^--pretrained_frame_DINet_path: x.pth does not"),
+        (clip_command("--pretrained_frame_DINet_path", "sync64.pth"), r"mouth_region_size 64, not 32"),
+        (clip_command("--pretrained_syncnet_path", "none.pth"), r"^--pretrained_syncnet_path: none.pth .*train_syncnet"),
+        (clip_command("--pretrained_syncnet_path", FRAME_WEIGHTS), r"is a DINet checkpoint .* a SyncNet \(net\) is needed"),
+        (clip_command("--pretrained_syncnet_path", "sync64.pth"), r"was trained with mouth_region_size 64, not 32"),
+        (sync_command("--train_data", FRAME_WEIGHTS), r"^--train_data: .* is not a training json"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit_are_named(command, match, there):
+    if match is None:
+        pytest.skip("the device is looked at before the training starts: see test_utils_device")
+    with pytest.raises(UserError, match=match) as caught:
+        train_here(*command)
+    assert "\n" not in str(caught.value)
+    assert not list(there.glob("out/*.pth"))
+
+
+def test_a_folder_with_checkpoints_is_not_overwritten_and_one_of_another_stage_or_size_not_resumed(there):
+    train_here(*sync_command("--max_steps", 1))
+    with pytest.raises(UserError, match=r"^--result_path: out holds the checkpoints of a training; go on with it by"):
+        train_here(*sync_command("--max_steps", 1))
+    with pytest.raises(UserError, match=r"mouth_region_size 32, not 64"):
+        train_here(*sync_command("--max_steps", 1, "--mouth_region_size", 64, "--resume"))
+    shutil.copy(FRAME_WEIGHTS, "out/netG_model_epoch_1.pth")
+    with pytest.raises(
+        UserError, match=r"^--result_path: .* \(of net_g, net_dI\), one of net_g, net_dI, net_dV is need"
+    ):
+        train_here(*clip_command("--resume"))
+
+
+def test_old_checkpoints_go_and_a_shortened_epoch_is_refused(there):
+    command = sync_command("--checkpoint_steps", 1, "--keep", 2, "--augment_num", 4)
+    train_here(*command, "--max_steps", 3)
+    assert {path.name for path in Path("out").glob("*.pth")} == {
+        "syncnet_model_epoch_1_step_2.pth",
+        "syncnet_model_epoch_1_step_3.pth",
+    }
+    with pytest.raises(UserError, match="was written at step 3 of an epoch, which has only 2 now"):
+        train_here(*command, "--max_steps", 4, "--augment_num", 2, "--resume")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(there, monkeypatch):
+    train_here(*sync_command("--max_steps", 1))
+    good = Path("out/syncnet_model_epoch_1_step_1.pth").read_bytes()
+
+    def full(content, file) -> None:
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left.*epoch_1_step_1.pth is intact, go on from"):
+        train_here(*sync_command("--max_steps", 2, "--resume"))
+    assert [path.name for path in Path("out").iterdir() if "model" in path.name] == ["syncnet_model_epoch_1_step_1.pth"]
+    assert Path("out/syncnet_model_epoch_1_step_1.pth").read_bytes() == good
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_last_checkpoint(there):
+    with pytest.raises(UserError, match=r"loss sync is (nan|inf); out/.*_step_\d.pth is the last good checkpoint"):
+        train_here(*sync_command("--checkpoint_steps", 1, "--lr", 1e20, "--augment_num", 20))
+    last = CheckpointFolder(Path("out"), "syncnet").newest("--x")
+    assert all(torch.isfinite(value).all() for value in last.networks[SYNCNET].values())
+
+
+def test_gradients_that_are_never_finite_stop_the_training(there, monkeypatch):
+    monkeypatch.setattr("utils.training.SKIPS_IN_A_ROW", 2)
+    monkeypatch.setattr("torch.nn.utils.get_total_norm", lambda gradients: torch.tensor(float("nan")))
+    with pytest.raises(UserError, match="gradient of net was not finite 3 times in a row; there is no checkpoint yet"):
+        train_here(*sync_command())
+
+
+def test_without_the_network_one_line_says_where_to_get_vgg19(tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    with pytest.raises(UserError) as caught:
+        load_perceptual_network(PerceptualNetwork, None, Processes())
+    message = str(caught.value)
+    assert "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth" in message and "\n" not in message
+    assert str(tmp_path / "hub/checkpoints/vgg19-dcbb9e9d.pth") in message and "no route to host" in message
+
+
+@pytest.mark.skipif(not VGG16.is_file(), reason=f"needs {VGG16}")
+def test_vgg16_weights_of_half_precision_serve_too():
+    network = load_perceptual_network(PerceptualNetwork, VGG16, Processes())
+    features = network(torch.rand(1, 3, 32, 32))
+    assert [feature.shape[1] for feature in features] == [64, 128, 256, 512]
+    assert all(feature.dtype == torch.float32 for feature in features)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="tensorboard is installed")
+def test_without_tensorboard_the_log_goes_on(tmp_path, caplog):
+    log = TrainingLog(tmp_path, 0, tensorboard=True)
+    log.write("train", 1, {"loss": 0.5})
+    log.close()
+    assert "not installed" in caplog.text
+    assert json.loads((tmp_path / "log.jsonl").read_text())["loss"] == 0.5
+
+
+def test_a_resumed_log_forgets_what_was_not_kept(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"kind": "train", "step": 1}\n{"kind": "train", "step": 2}\n{"kind": "tra')
+    log = TrainingLog(tmp_path, 1)
+    log.write("train", 2, {"again": True})
+    log.close()
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2] and records[1]["again"]
+
+
+def test_checkpoints_are_ordered_by_epoch_and_step(tmp_path):
+    folder = CheckpointFolder(tmp_path, "netG")
+    ordered = [folder.path(2), folder.path(10, 95), folder.path(10, 105), folder.path(10), folder.path(11, 111)]
+    for path in [
+        *reversed(ordered),
+        tmp_path / "netG_model_epoch_12_best.pth",
+        tmp_path / "syncnet_model_epoch_99.pth",
+    ]:
+        path.touch()
+    assert folder.paths() == ordered
+    assert CheckpointFolder(tmp_path / "none", "netG").newest("--x") is None
+
+
+def test_what_a_checkpoint_does_not_record_is_taken_to_fit(there):
+    published = read_checkpoint(FRAME_WEIGHTS, "--x")
+    check_metadata(published, Metadata(256, "deepspeech", 29, 1), "--x")
+    ours = read_checkpoint("sync64.pth", "--x")
+    check_metadata(ours, Metadata(128, "deepspeech", 29, 1), "--x", any_size=True)
+    with pytest.raises(UserError, match="audio_feature deepspeech, not mel"):
+        check_metadata(ours, Metadata(128, "mel", 80, 4), "--x", any_size=True)
+
+
+def test_a_second_signal_ends_the_process_at_once(monkeypatch):
+    handlers = {}
+    monkeypatch.setattr("signal.signal", handlers.__setitem__)
+    import signal
+
+    stop = StopSignals()
+    stop(signal.SIGTERM, None)
+    assert stop.received and handlers == {signal.SIGTERM: signal.SIG_DFL}

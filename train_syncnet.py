@@ -1,0 +1,56 @@
+"""Train SyncNet, which tells whether a mouth belongs to the speech: python train_syncnet.py --mouth_region_size 64."""
+
+import argparse
+from functools import partial
+
+import torch
+
+from config.parser import pick
+from config.training import SyncNetTrainingParser
+from dataset.loading import LoadingSettings, open_training_data
+from dataset.samples import SyncSamples
+from models.steps import SyncPairs, SyncStep
+from utils.checkpoints import SYNCNET
+from utils.distributed import Processes, training_processes
+from utils.errors import run_script
+from utils.trained_networks import OptimisationSettings, TrainedNetworks
+from utils.training import TrainingLoop, TrainingSettings, coarse_checkpoint, describe_networks
+
+
+def train(options: argparse.Namespace, processes: Processes, device: torch.device) -> None:
+    """Train as the options say.
+
+    Raises:
+        UserError: data, weights or options that do not fit.
+    """
+    coarse = coarse_checkpoint(options.coarse2fine, options.coarse_model_path)
+    # Judged on shifted speech of the same video alone: the speech of another one is easier to tell apart.
+    judged = partial(SyncSamples, other_video_share=0)
+    data = open_training_data(SyncSamples, pick(LoadingSettings, options), processes, device, judged)
+
+    torch.manual_seed(options.seed)
+    networks = TrainedNetworks(
+        {SYNCNET: SyncPairs(in_channel_audio=data.kind.channels)},
+        {SYNCNET: options.lr},
+        pick(OptimisationSettings, options),
+        processes,
+        device,
+    )
+    metadata = describe_networks(options.mouth_region_size, data.kind)
+    settings = pick(TrainingSettings, options)
+    step = SyncStep(networks)
+    loop = TrainingLoop("sync", step, networks, data.train, data.held_out, settings, metadata, processes)
+    if not loop.resume() and coarse is not None:
+        loop.start_from(coarse, [SYNCNET], "--coarse_model_path", any_size=True)
+    loop.run(vars(options))
+
+
+def main() -> None:
+    """Run the script."""
+    options = SyncNetTrainingParser().parse_args()
+    with training_processes(options.device) as (processes, device):
+        train(options, processes, device)
+
+
+if __name__ == "__main__":
+    run_script(main)
