@@ -49,7 +49,8 @@ def prepared(tmp_path_factory) -> Path:
     made.rename(folder / "asserts/training_data/training_json.json")
     weights = folder / "asserts/training_model_weight"
     torch.manual_seed(0)
-    networks = {name: network.state_dict() for name, network in make_dinet_networks(NetworkSettings(D_num_blocks=3, D_block_expansion=8), 29).items()}  # fmt: skip
+    made = make_dinet_networks(NetworkSettings(D_num_blocks=3, D_block_expansion=8), 29)
+    networks = {name: network.state_dict() for name, network in made.items()}
     published = {"epoch": 2, "state_dict": {n: {f"module.{k}": v for k, v in s.items()} for n, s in networks.items()}}
     for name in ("frame_training_64/xxxxxx.pth", "frame_training_128/xxxxxx.pth", "frame_training_256/xxxxx.pth"):
         (weights / name).parent.mkdir(parents=True)
@@ -76,7 +77,7 @@ def there(prepared, tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("name", PUBLISHED_COMMANDS)
 def test_published_command_lines_run(name, there):
     script, *options = PUBLISHED_COMMANDS[name].split()
-    train_here(script, *options, *SMALL, "--batch_size", 1, "--max_steps", 1)
+    train_here(script, *options, *SMALL, "--batch_size", 2, "--max_steps", 1)
     folder = Path(options[-1].partition("=")[2])
     checkpoint = read_checkpoint(folder / "netG_model_epoch_1_step_1.pth", "--x")
     assert checkpoint.metadata == Metadata(32, "deepspeech", 29, 1)
@@ -145,8 +146,8 @@ FRAME_WEIGHTS = "asserts/training_model_weight/frame_training_256/xxxxx.pth"
         (clip_command(), r"^--pretrained_frame_DINet_path: is needed to start the clip stage"),
         (clip_command("--pretrained_frame_DINet_path", "x.pth"), r"^--pretrained_frame_DINet_path: x.pth does not"),
         (clip_command("--pretrained_frame_DINet_path", "sync64.pth"), r"mouth_region_size 64, not 32"),
-        (clip_command("--pretrained_syncnet_path", "none.pth"), r"^--pretrained_syncnet_path: none.pth .*train_syncnet"),
-        (clip_command("--pretrained_syncnet_path", FRAME_WEIGHTS), r"is a DINet checkpoint .* a SyncNet \(net\) is needed"),
+        (clip_command("--pretrained_syncnet_path", "none.pth"), r"^--pretrained_syncnet_path: none.pth .*syncnet"),
+        (clip_command("--pretrained_syncnet_path", FRAME_WEIGHTS), r"is a DINet checkpoint .* a SyncNet"),
         (clip_command("--pretrained_syncnet_path", "sync64.pth"), r"was trained with mouth_region_size 64, not 32"),
         (sync_command("--train_data", FRAME_WEIGHTS), r"^--train_data: .* is not a training json"),
     ],

@@ -193,9 +193,12 @@ class TrainingLoop:
         last_epoch = settings.non_decay + settings.decay
         if self.processes.is_main:
             self.folder.remove_partial()
-        with contextlib.closing(self._open_log()) as log, stop_signals() as stop:
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context(contextlib.closing(self._open_log()))
+            stop = stack.enter_context(stop_signals())
             log.write("start", position.step, asdict(position) | {"options": options or {}})
-            batches = self.data.stream(position.epoch, position.step_in_epoch)
+            # Closed also by an error: loader processes ignore SIGTERM, and the interpreter would wait for them at exit.
+            batches = stack.enter_context(contextlib.closing(self.data.stream(position.epoch, position.step_in_epoch)))
             finished = self._finished(last_epoch)
             while not finished:
                 epoch = position.epoch
