@@ -176,7 +176,7 @@ def test_a_manifest_of_a_million_frames(tmp_path):
     assert run.returncode == 0, run.stderr
     frames, seconds_writing, seconds_reading, gigabytes = map(float, run.stdout.split())
     print(f"written in {seconds_writing:.1f} s, opened in {seconds_reading:.1f} s, {gigabytes:.2f} GB at most")
-    assert frames > 999_000
+    assert frames >= 999_000
     assert seconds_writing + seconds_reading < 15 and gigabytes < 2  # of the processor: other work may share it
 
 
