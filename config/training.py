@@ -29,6 +29,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _mouth_size(text: str) -> int:
+    value = positive_int(text)
+    if value % 32:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of 32, so that the networks could halve the crop")
+    return value
+
+
 class TrainingParser(ScriptParser):
     """Options of every training script; those of the published scripts keep their names and defaults."""
 
@@ -76,7 +83,7 @@ class TrainingParser(ScriptParser):
 
     def _add_network_options(self) -> None:
         add = self.add_argument_group("network").add_argument
-        add("--mouth_region_size", type=positive_int, default=64, help="side of the mouth region in pixels")
+        add("--mouth_region_size", type=_mouth_size, default=64, help="side of the mouth region in pixels")
         add(
             "--audio_channel",
             type=positive_int,

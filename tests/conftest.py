@@ -1,6 +1,5 @@
 """Fixtures and options shared by all tests."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,13 @@ CLIPS = TESTS.parent.parent / "shared" / "clips"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests marked slow too (always done where CI is set)")
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     skips = {}
-    if not config.getoption("--slow") and not os.environ.get("CI"):
-        skips["slow"] = "slow: run with --slow, or with CI set"
+    if not config.getoption("--slow"):
+        skips["slow"] = "slow: run with --slow"
     if not CLIPS.is_dir():
         skips["clips"] = f"needs the clips of {CLIPS}"
     if not torch.cuda.is_available():
