@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 Settings = TypeVar("Settings")
 
@@ -31,8 +31,8 @@ def join_detached_values(arguments: Sequence[str]) -> list[str]:
 class ScriptParser(argparse.ArgumentParser):
     """An option parser whose errors are one line and whose help shows defaults."""
 
-    def __init__(self, description: str):
-        super().__init__(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    def __init__(self, description: str, **named: Any):
+        super().__init__(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **named)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         """Parse; see argparse."""

@@ -1,0 +1,274 @@
+"""Measure speed, side by side with a straight reading of the published code: python benchmark.py training."""
+
+import argparse
+import json
+import logging
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from config.benchmark import BenchmarkParser
+from dataset.loading import LoadingSettings, open_training_data
+from dataset.manifest import Clip, Video, read_manifest, write_manifest
+from dataset.samples import FrameSamples
+from models.dinet import ANGLE, AdaAT
+from models.dinet_networks import NetworkSettings, make_dinet_networks
+from models.perceptual import VGG19_CONVS, PerceptualNetwork
+from models.steps import FrameStep, LossWeights
+from utils.crop_geometry import mouth_region, network_size
+from utils.data_settings import clip_name, frame_name
+from utils.device import choose_device
+from utils.distributed import Processes
+from utils.errors import run_script
+from utils.files import atomic_path
+from utils.perceptual_weights import load_perceptual_network
+from utils.pictures import write_jpeg
+from utils.speech_features import KINDS
+from utils.trained_networks import OptimisationSettings, TrainedNetworks
+
+logger = logging.getLogger(__name__)
+
+MADE_UP_CLIPS = 8
+MADE_UP_CROP = network_size(256)
+"""Height and width of made-up crops: as of a face in a video of 512 pixels."""
+SEED = 456
+
+
+class VolumeAdaAT(AdaAT):
+    """AdaAT the published way: every channel's grid is a slice of a volume, sampled trilinearly."""
+
+    def forward(self, feature: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """See AdaAT."""
+        batch, channels, height, width = feature.shape
+        code = self.commn_linear(code)
+        scale = 2 * self.scale(code)[..., None, None]
+        angle = ANGLE * self.rotation(code)[..., None, None]
+        translation = self.translation(code).view(batch, channels, 1, 1, 2)
+        x = torch.linspace(-1, 1, width, device=feature.device).expand(height, width)
+        y = torch.linspace(-1, 1, height, device=feature.device)[:, None].expand(height, width)
+        moved = torch.stack([x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos()], -1)
+        moved = scale[..., None] * moved + translation
+        depth = torch.linspace(-1, 1, channels, device=feature.device).view(1, channels, 1, 1, 1)
+        grid = torch.cat([moved, depth.expand(batch, channels, height, width, 1)], -1)
+        return F.grid_sample(feature[:, None], grid, align_corners=False)[:, 0]
+
+
+class PublishedSamples(Dataset):
+    """Frame-stage samples the published way: crops read, resized and turned into floats one by one when needed."""
+
+    def __init__(self, videos: list[Video], count: int, mouth_region_size: int):
+        self.videos = videos
+        self.count = count
+        self.height, self.width = network_size(mouth_region_size)
+        self.mouth = mouth_region(mouth_region_size)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        """Source, masked source, references and speech."""
+        random = np.random.default_rng((SEED, index))
+        video = self.videos[index % len(self.videos)]
+        source, *references = random.choice(len(video.clips), 6, replace=len(video.clips) < 6)
+        frame = int(random.integers(2, 7))
+        rows = video.kind.rows_per_frame
+        speech = video.clip_features(video.clips[source])[(frame - 2) * rows : (frame + 3) * rows]
+        picture = self._read(video.clips[source].frame_paths[frame])
+        masked = picture.copy()
+        masked[self.mouth] = 0
+        stacked = np.concatenate([self._read(video.clips[i].frame_paths[random.integers(9)]) for i in references], 2)
+        pictures = (torch.from_numpy(part).float().permute(2, 0, 1) for part in (picture, masked, stacked))
+        return *pictures, torch.from_numpy(speech.T.copy())
+
+    def _read(self, path: str) -> np.ndarray:
+        return cv2.resize(cv2.imread(path)[:, :, ::-1], (self.width, self.height)) / 255
+
+
+class PublishedLoop:
+    """The published frame stage: all in float32, one process, every gradient computed, wanted or not."""
+
+    def __init__(self, options: argparse.Namespace, data: Path, vgg: nn.Module, device: torch.device):
+        videos = read_manifest(data)
+        networks = make_dinet_networks(NetworkSettings(), videos[0].kind.channels)
+        networks["net_g"].adaAT = VolumeAdaAT()
+        self.net_g, self.net_dI = (network.to(device) for network in networks.values())
+        self.vgg = vgg.to(device)
+        self.device = device
+        self.optimizer_g = torch.optim.Adam(self.net_g.parameters(), lr=1e-4)
+        self.optimizer_dI = torch.optim.Adam(self.net_dI.parameters(), lr=1e-4)
+        count = options.batch_size * (1 + options.steps * options.rounds)
+        samples = PublishedSamples(videos, count, options.mouth_region_size)
+        self.batches = iter(DataLoader(samples, options.batch_size, shuffle=True, drop_last=True))
+
+    def step(self) -> None:
+        """Train on the next batch."""
+        source, masked, reference, audio = (part.to(self.device) for part in next(self.batches))
+        fake = self.net_g(masked, reference, audio)
+        half_fake = F.avg_pool2d(fake, 3, stride=2, padding=1, count_include_pad=False)
+        half_source = F.interpolate(source, scale_factor=0.5, mode="bilinear")
+
+        self.optimizer_dI.zero_grad()
+        _, fake_score = self.net_dI(fake)
+        _, real_score = self.net_dI(source)
+        loss_dI = (self._mse(fake_score, 0) + self._mse(real_score, 1)) * 0.5
+        loss_dI.backward(retain_graph=True)
+        self.optimizer_dI.step()
+
+        _, fake_score = self.net_dI(fake)
+        self.optimizer_g.zero_grad()
+        distances = []
+        for fake_scale, real_scale in ((fake, source), (half_fake, half_source)):
+            pairs = zip(self.vgg(fake_scale), self.vgg(real_scale), strict=True)
+            distances += [F.l1_loss(one, two.detach()) for one, two in pairs]
+        loss_g = 10 * torch.stack(distances).mean() + self._mse(fake_score, 1)
+        loss_g.backward()
+        self.optimizer_g.step()
+        for loss in (loss_dI, loss_g):
+            loss.item()  # shown after every step
+
+    @staticmethod
+    def _mse(score: torch.Tensor, target: float) -> torch.Tensor:
+        return F.mse_loss(score, torch.full_like(score, target))
+
+
+class OwnLoop:
+    """The frame stage as train_DINet_frame.py runs it; `waited` counts the seconds that data was waited for."""
+
+    def __init__(self, options: argparse.Namespace, data: Path, vgg: nn.Module, device: torch.device, amp: str):
+        settings = LoadingSettings(
+            data,
+            augment_num=math.ceil(options.batch_size * 4 / len(read_manifest(data))),
+            batch_size=options.batch_size,
+            mouth_region_size=options.mouth_region_size,
+            num_workers=options.num_workers,
+            cache=options.cache,
+        )
+        alone = Processes()
+        loaded = open_training_data(FrameSamples, settings, alone, device)
+        optimisation = OptimisationSettings(amp, channels_last=options.channels_last, compile=options.compile)
+        networks = make_dinet_networks(NetworkSettings(), loaded.kind.channels)
+        self.networks = TrainedNetworks(networks, dict.fromkeys(networks, 1e-4), optimisation, alone, device)
+        mouth = mouth_region(options.mouth_region_size)
+        self.train = FrameStep(self.networks, self.networks.place(vgg), mouth, LossWeights())
+        self.batches = loaded.train.stream(1, 0)
+        self.waited = 0.0
+
+    def step(self) -> None:
+        """Train on the next batch."""
+        began = time.perf_counter()
+        batch = next(self.batches)
+        self.waited += time.perf_counter() - began
+        torch.stack(list(self.train(**batch).values())).tolist()  # looked at after every step, as in the training loop
+
+
+def make_up_data(folder: Path) -> Path:
+    """Write a training set of blurred noise; gives its json."""
+    random = np.random.default_rng(SEED)
+    kind = KINDS["deepspeech"]
+    height, width = MADE_UP_CROP
+    clips = []
+    for clip in range(MADE_UP_CLIPS):
+        target = folder / clip_name(clip)
+        target.mkdir()
+        paths = [target / frame_name(clip * 9 + frame) for frame in range(9)]
+        for path in paths:
+            noise = random.integers(0, 256, (height // 8, width // 8, 3)).astype(np.uint8)
+            write_jpeg(path, cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC))
+        features = random.standard_normal((9, kind.channels)).astype(np.float32)
+        clips.append(Clip([path.as_posix() for path in paths], 0, features))
+    json_path = folder / "training_json.json"
+    write_manifest(json_path, [Video("made_up", clips, kind)])
+    return json_path
+
+
+def random_vgg19() -> dict[str, torch.Tensor]:
+    """Random weights for VGG19 that keep the size of its features."""
+    random = torch.Generator().manual_seed(SEED)
+    weights, before = {}, 3
+    for stage, width in zip(VGG19_CONVS, (64, 128, 256, 512, 512), strict=True):
+        for index in stage:
+            weight = torch.randn(width, before, 3, 3, generator=random) * math.sqrt(2 / (9 * before))
+            weights |= {f"features.{index}.weight": weight, f"features.{index}.bias": torch.zeros(width)}
+            before = width
+    return weights
+
+
+def timed(steps: int, step: Callable[[], None], device: torch.device) -> float:
+    """Seconds that some steps take."""
+    began = time.perf_counter()
+    for _ in range(steps):
+        step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def measure_training(options: argparse.Namespace, device: torch.device, data: Path) -> dict:
+    """Run the published loop and ours in turn, round by round; figures by name."""
+
+    def make_vgg() -> PerceptualNetwork:
+        if options.perceptual_weights is None:
+            return PerceptualNetwork(random_vgg19())
+        return load_perceptual_network(PerceptualNetwork, options.perceptual_weights, Processes())
+
+    loops = {"published": PublishedLoop(options, data, make_vgg(), device)}
+    loops |= {amp: OwnLoop(options, data, make_vgg(), device, amp) for amp in options.amp}
+    for loop in loops.values():
+        timed(1, loop.step, device)  # to allocate, choose algorithms, start loaders
+        loop.waited = 0.0
+    seconds = {name: [] for name in loops}
+    for number in range(options.rounds):
+        for name, loop in loops.items():
+            seconds[name].append(timed(options.steps, loop.step, device))
+            speed = options.steps * options.batch_size / seconds[name][-1]
+            logger.info(f"round {number + 1}, {name}: {speed:.2f} samples a second")
+    samples = options.steps * options.batch_size
+    speeds = {name: samples / statistics.median(times) for name, times in seconds.items()}
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()}",
+        "mouth_region_size": options.mouth_region_size,
+        "batch_size": options.batch_size,
+        "samples_per_second": speeds,
+        "times_published": {name: speed / speeds["published"] for name, speed in speeds.items()},
+        "data_wait": {name: loops[name].waited / sum(seconds[name]) for name in options.amp},
+        "seconds": seconds,
+    }
+
+
+def training(options: argparse.Namespace) -> dict:
+    """Figures of the training command."""
+    device = choose_device(options.device)
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(SEED)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        return measure_training(options, device, options.train_data or make_up_data(Path(folder)))
+
+
+COMMANDS = {"training": training}
+
+
+def main() -> None:
+    """Run the script."""
+    options = BenchmarkParser().parse_args()
+    figures = COMMANDS[options.command](options)
+    text = json.dumps(figures, indent=1)
+    logger.info(text)
+    if options.json_path is not None:
+        with atomic_path(options.json_path) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_script(main)

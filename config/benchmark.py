@@ -1,0 +1,39 @@
+"""Options of benchmark.py."""
+
+import argparse
+from pathlib import Path
+
+from config.parser import ScriptParser, positive_int
+
+
+class BenchmarkParser(ScriptParser):
+    """Options of benchmark.py: one command for each thing that can be measured."""
+
+    def __init__(self):
+        super().__init__("Measure speed, side by side with a straight reading of the published code.")
+        commands = self.add_subparsers(dest="command", required=True, parser_class=ScriptParser, metavar="COMMAND")
+        self._add_training(commands)
+
+    def _add_training(self, commands: argparse._SubParsersAction) -> None:
+        text = "training of the frame stage, samples a second"
+        add = commands.add_parser("training", help=text, description=f"Measure {text}.").add_argument
+        add("--train_data", type=Path, help="training json; None: pictures made up for the purpose")
+        add("--perceptual_weights", type=Path, help="VGG weights; None: VGG19 with random weights, equally fast")
+        add("--mouth_region_size", type=positive_int, default=64, help="side of the mouth region in pixels")
+        add("--batch_size", type=positive_int, default=8, help="samples a step")
+        add("--steps", type=positive_int, default=3, help="steps of each kind in a round")
+        add("--rounds", type=positive_int, default=3, help="rounds; of each kind the median counts")
+        add(
+            "--amp",
+            choices=("off", "bf16", "fp16"),
+            nargs="+",
+            default=["off"],
+            help="precisions of this project to measure; the published loop runs in fp32",
+        )
+        add("--num_workers", type=int, help="loader processes of this project; None: as in training")
+        add("--cache", choices=("none", "ram", "device"), default="none", help="where this project keeps its crops")
+        add("--channels_last", action=argparse.BooleanOptionalAction, help="memory layout; None: as in training")
+        add("--compile", action="store_true", help="compile this project's networks with torch.compile")
+        add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+        add("--threads", type=positive_int, help="CPU threads of PyTorch; None: as many as it takes")
+        add("--json_path", type=Path, help="file for the figures")
