@@ -22,7 +22,7 @@ class BenchmarkParser(ScriptParser):
         add("--mouth_region_size", type=positive_int, default=64, help="side of the mouth region in pixels")
         add("--batch_size", type=positive_int, default=8, help="samples a step")
         add("--steps", type=positive_int, default=3, help="steps of each kind in a round")
-        add("--rounds", type=positive_int, default=3, help="rounds; of each kind the median counts")
+        add("--rounds", type=positive_int, default=3, help="rounds; of each kind the fastest counts")
         add(
             "--amp",
             choices=("off", "bf16", "fp16"),
