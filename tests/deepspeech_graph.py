@@ -4,8 +4,11 @@ Another test module uses it by `from deepspeech_graph import write_frozen_graph`
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from utils.deepspeech import import_tensorflow
 
 
 def write_frozen_graph(path: Path, seed: int = 0, channels: int = 29, names: str = "input_node") -> Path:
@@ -14,18 +17,17 @@ def write_frozen_graph(path: Path, seed: int = 0, channels: int = 29, names: str
     Tensors: `input_node` [1, T, 494], `input_lengths` [1], `logits` [T, 1, 29]; the loops are those of TensorFlow 1.
     `channels` and `names` (of the input) make graphs that are not DeepSpeech's.
     """
-    import tensorflow as tf
-
+    tf = import_tensorflow()
     v1 = tf.compat.v1
     random = np.random.default_rng(seed)
 
-    def weight(*shape: int) -> "tf.Tensor":
+    def weight(*shape: int) -> Any:
         return tf.constant((random.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32))
 
-    def lstm(rows: "tf.Tensor", units: int = 16) -> "tf.Tensor":
+    def lstm(rows: Any, units: int = 16) -> Any:
         kernel = weight(rows.shape[-1] + units, 4 * units)
 
-        def step(state: tuple["tf.Tensor", "tf.Tensor"], row: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+        def step(state: tuple[Any, Any], row: Any) -> tuple[Any, Any]:
             cell, output = state
             i, j, f, o = tf.split(tf.concat([row, output], 1) @ kernel, 4, axis=1)
             cell = tf.sigmoid(f + 1.0) * cell + tf.sigmoid(i) * tf.tanh(j)

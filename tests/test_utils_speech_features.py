@@ -2,6 +2,8 @@
 
 import builtins
 import importlib.util
+import subprocess
+import sys
 import wave
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from deepspeech_graph import write_frozen_graph
 from speech_signal import speech_like
 
 from utils.audio import Waveform, write_wav
-from utils.deepspeech import DeepSpeech, deepspeech_input
+from utils.deepspeech import DeepSpeech, deepspeech_input, import_tensorflow
 from utils.errors import UserError
 from utils.speech_features import KINDS, FeatureExtractor, SpeechFeatures, extract_features, mel_features
 
@@ -183,13 +185,11 @@ class TestDeepSpeechGraph:
 
     @pytest.fixture(scope="class")
     def graph(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        pytest.importorskip("tensorflow")
         return write_frozen_graph(tmp_path_factory.mktemp("graph") / "output_graph.pb")
 
     def published(self, graph: Path, inputs: np.ndarray) -> np.ndarray:
         """The whole sound in one run, every second row."""
-        import tensorflow as tf
-
+        tf = import_tensorflow()
         definition = tf.compat.v1.GraphDef.FromString(graph.read_bytes())
         with tf.compat.v1.Session(graph=tf.Graph()) as session:
             tf.import_graph_def(definition, name="")
@@ -216,6 +216,20 @@ class TestDeepSpeechGraph:
     def test_no_gpu_is_used(self, graph: Path):
         devices = DeepSpeech(graph)._session.list_devices()
         assert {device.device_type for device in devices} == {"CPU"}
+
+    def test_torch_compiles_and_trains_after_it(self, graph: Path):
+        """TensorFlow's LLVM and Triton's abort the process when loaded in the wrong order."""
+        code = "; ".join(
+            (
+                "import sys, torch",
+                "from pathlib import Path",
+                "from utils.deepspeech import DeepSpeech",
+                "DeepSpeech(Path(sys.argv[1]))",
+                "import torch._dynamo",
+                "torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])",
+            )
+        )
+        subprocess.run([sys.executable, "-c", code, graph], check=True, cwd=Path(__file__).parent.parent)
 
     def test_tensorflow_is_quiet(self, graph: Path, capfd: pytest.CaptureFixture[str]):
         DeepSpeech(graph)

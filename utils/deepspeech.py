@@ -3,6 +3,7 @@
 The network is a frozen TensorFlow graph; TensorFlow is imported only when a graph is loaded, and kept off the GPU.
 """
 
+import contextlib
 import os
 from pathlib import Path
 from types import ModuleType
@@ -92,7 +93,7 @@ class DeepSpeech:
 
     def __init__(self, path: str | Path, option: str = "--deepspeech_model_path"):
         path = require_file(path, option, MODEL_HINT)
-        tf = _import_tensorflow(option)
+        tf = import_tensorflow(option)
         from google.protobuf.message import DecodeError
 
         definition = tf.compat.v1.GraphDef()
@@ -132,9 +133,14 @@ class DeepSpeech:
         return self._session.run(self._logits, feed)[:, 0]
 
 
-def _import_tensorflow(option: str) -> ModuleType:
+def import_tensorflow(option: str = "--audio_feature") -> ModuleType:
+    """TensorFlow, loaded so that PyTorch's compiler still works after it; `option` names the blame in the error."""
     # Read when TensorFlow's libraries are loaded, hence before the import: no start-up messages of theirs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow and Triton (torch.compile, torch's optimizers) each carry LLVM: loaded after TensorFlow, Triton aborts
+    # the process ("registered more than once"); before it, both work.
+    with contextlib.suppress(ImportError):
+        import triton  # noqa: F401
     try:
         import tensorflow as tf
     except ImportError as error:
