@@ -51,7 +51,7 @@ def build_dubber(options: argparse.Namespace) -> "Dubber":
         UserError: unusable weights, device or feature model.
     """
     from models.dinet import DINet
-    from utils.checkpoints import load_network, read_checkpoint
+    from utils.checkpoints import AVERAGE_SUFFIX, PUBLISHED_FEATURE_CHANNEL, load_network, read_checkpoint
     from utils.device import choose_device, choose_dtype
     from utils.dubbing import Dubber, Speech
     from utils.mouth_generator import DINetMouthGenerator
@@ -67,8 +67,14 @@ def build_dubber(options: argparse.Namespace) -> "Dubber":
     kind = KINDS[audio_feature or "deepspeech"]
     if (audio_channel or kind.channels) != kind.channels:
         raise UserError(f"--audio_channel: {kind.name} features have {kind.channels} channels, not {audio_channel}")
-    network = DINet(options.source_channel, options.ref_channel, kind.channels)
-    load_network(network, checkpoint, "net_g", CHECKPOINT_OPTION)
+    network = DINet(
+        options.source_channel,
+        options.ref_channel,
+        kind.channels,
+        metadata.feature_channel or PUBLISHED_FEATURE_CHANNEL,
+    )
+    averaged = f"net_g{AVERAGE_SUFFIX}"
+    load_network(network, checkpoint, averaged if averaged in checkpoint.networks else "net_g", CHECKPOINT_OPTION)
     generator = DINetMouthGenerator(network, mouth_region_size or PUBLISHED_MOUTH_REGION_SIZE, device, dtype)
 
     extractor = FeatureExtractor(kind.name, options.deepspeech_model_path, options.whisper_model)

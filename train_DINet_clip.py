@@ -17,10 +17,10 @@ from models.syncnet import SyncNet
 from utils.checkpoints import SYNCNET, Checkpoint, Metadata, load_network, read_checkpoint
 from utils.crop_geometry import mouth_region
 from utils.distributed import Processes, training_processes
-from utils.errors import UserError, require_file, run_script
+from utils.errors import UserError, run_script
 from utils.perceptual_weights import load_perceptual_network
 from utils.trained_networks import OptimisationSettings, TrainedNetworks
-from utils.training import TrainingLoop, TrainingSettings, check_metadata, describe_networks
+from utils.training import TrainingLoop, TrainingSettings, check_metadata, choose_feature_channel, describe_networks
 
 FRAME_OPTION = "--pretrained_frame_DINet_path"
 SYNCNET_OPTION = "--pretrained_syncnet_path"
@@ -59,12 +59,16 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
         UserError: data, weights or options that do not fit.
     """
     syncnet_checkpoint = read_syncnet(options)
+    frame = None
     if options.pretrained_frame_DINet_path is not None:
-        require_file(options.pretrained_frame_DINet_path, FRAME_OPTION)
-    perceptual = load_perceptual_network(PerceptualNetwork, options.perceptual_weights, processes)
+        frame = read_checkpoint(options.pretrained_frame_DINet_path, FRAME_OPTION)
+    options.feature_channel = choose_feature_channel(options.feature_channel, frame)
+    perceptual = None
+    if options.lamb_perception:
+        perceptual = load_perceptual_network(PerceptualNetwork, options.perceptual_weights, processes)
     samples = partial(ClipSamples, may_repeat_source=options.reference_may_repeat_source)
     data = open_training_data(samples, pick(LoadingSettings, options), processes, device)
-    metadata = describe_networks(options.mouth_region_size, data.kind)
+    metadata = describe_networks(options.mouth_region_size, data.kind, options.feature_channel)
     syncnet = make_syncnet(syncnet_checkpoint, options.source_channel, metadata)
 
     torch.manual_seed(options.seed)
@@ -77,7 +81,7 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     )
     step = ClipStep(
         networks,
-        networks.place(perceptual),
+        None if perceptual is None else networks.place(perceptual),
         mouth_region(options.mouth_region_size),
         pick(LossWeights, options),
         None if syncnet is None else networks.place(syncnet),
@@ -85,9 +89,8 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     settings = pick(TrainingSettings, options)
     loop = TrainingLoop("clip", step, networks, data.train, data.held_out, settings, metadata, processes)
     if not loop.resume():
-        if options.pretrained_frame_DINet_path is None:
+        if frame is None:
             raise UserError(f"{FRAME_OPTION}: is needed to start the clip stage; name weights of train_DINet_frame.py")
-        frame = read_checkpoint(options.pretrained_frame_DINet_path, FRAME_OPTION)
         loop.start_from(frame, ["net_g", "net_dI", "net_dV"], FRAME_OPTION)
     loop.run(vars(options))
 

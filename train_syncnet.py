@@ -7,6 +7,7 @@ import torch
 
 from config.parser import pick
 from config.training import SyncNetTrainingParser
+from dataset.lips import LipSyncSamples
 from dataset.loading import LoadingSettings, open_training_data
 from dataset.samples import SyncSamples
 from models.steps import SyncPairs, SyncStep
@@ -25,8 +26,11 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     """
     coarse = coarse_checkpoint(options.coarse2fine, options.coarse_model_path)
     # Judged on shifted speech of the same video alone: the speech of another one is easier to tell apart.
-    judged = partial(SyncSamples, other_video_share=0)
-    data = open_training_data(SyncSamples, pick(LoadingSettings, options), processes, device, judged)
+    samples = SyncSamples
+    if options.openface_landmark_dir:
+        samples = partial(LipSyncSamples, landmark_dirs=options.openface_landmark_dir)
+    judged = partial(samples, other_video_share=0)
+    data = open_training_data(samples, pick(LoadingSettings, options), processes, device, judged)
 
     torch.manual_seed(options.seed)
     networks = TrainedNetworks(
@@ -38,7 +42,7 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     )
     metadata = describe_networks(options.mouth_region_size, data.kind)
     settings = pick(TrainingSettings, options)
-    step = SyncStep(networks)
+    step = SyncStep(networks, options.lamb_lips)
     loop = TrainingLoop("sync", step, networks, data.train, data.held_out, settings, metadata, processes)
     if not loop.resume() and coarse is not None:
         loop.start_from(coarse, [SYNCNET], "--coarse_model_path", any_size=True)

@@ -1,4 +1,4 @@
-"""Options of train_DINet_frame.py, train_DINet_clip.py and train_syncnet.py."""
+"""Options of the training scripts."""
 
 import argparse
 from pathlib import Path
@@ -33,6 +33,13 @@ def _mouth_size(text: str) -> int:
     value = positive_int(text)
     if value % 32:
         raise argparse.ArgumentTypeError(f"{text} is not a multiple of 32, so that the networks could halve the crop")
+    return value
+
+
+def _feature_channel(text: str) -> int:
+    value = positive_int(text)
+    if value % 4:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of 4, so that it could be halved twice")
     return value
 
 
@@ -131,12 +138,20 @@ class _DINetTrainingParser(TrainingParser):
         add = self.add_argument_group("DINet").add_argument
         add("--source_channel", type=positive_int, default=3, help="channels of the source picture")
         add("--ref_channel", type=positive_int, default=15, help="channels of the five reference pictures")
+        add(
+            "--feature_channel",
+            type=_feature_channel,
+            help="channels of the generator's feature maps, 256 as published, fewer for a smaller and faster one; "
+            "None: those of the weights that the training starts from, else 256",
+        )
         add("--D_num_blocks", type=positive_int, default=4, help="blocks of a discriminator")
         add("--D_block_expansion", type=positive_int, default=64, help="width of a discriminator's first block")
         add("--D_max_features", type=positive_int, default=256, help="largest width of a discriminator")
         add("--lr_g", type=_weight, default=1e-4, help="learning rate of the generator")
         add("--lr_dI", type=_weight, default=1e-4, help="learning rate of the discriminators")
         add("--lamb_perception", type=_weight, default=10, help="weight of the perception loss")
+        add("--lamb_gan", type=_weight, default=1, help="weight of the discriminators' judgement; 0: none are trained")
+        add("--lamb_l1", type=_weight, default=0, help="weight of an L1 loss in the whole picture (not published)")
         add("--lamb_mouth", type=_weight, default=0, help="weight of an L1 loss in the mouth region (not published)")
         add(
             "--perceptual_weights",
@@ -162,6 +177,30 @@ class FrameTrainingParser(_DINetTrainingParser):
     def __init__(self):
         super().__init__("Train DINet on single frames, from coarse to fine.", "frame_training")
         self._add_coarse_options()
+        add = self.add_argument_group("speech").add_argument
+        add("--pretrained_audio_path", type=Path, help="audio encoder of train_audio_encoder.py to start with")
+
+
+class AudioEncoderTrainingParser(TrainingParser):
+    """Options of train_audio_encoder.py."""
+
+    hold_out = 0.1
+
+    def __init__(self):
+        super().__init__(
+            "Train DINet's audio encoder on lip landmarks, to begin the frame stage with.", "audio_encoder_training"
+        )
+        add = self.add_argument_group("audio encoder").add_argument
+        add(
+            "--openface_landmark_dir",
+            type=Path,
+            nargs="+",
+            default=[Path("./asserts/training_data/split_video_25fps_landmark_openface")],
+            help="folders of the videos' landmarks, NAME.csv",
+        )
+        add("--lr", type=_weight, default=1e-3, help="learning rate")
+        add("--weight_decay", type=_weight, default=0.05, help="decoupled weight decay")
+        add("--dropout", type=_share, default=0.3, help="share of the audio code left out in training")
 
 
 class ClipTrainingParser(_DINetTrainingParser):
@@ -191,3 +230,11 @@ class SyncNetTrainingParser(TrainingParser):
         add = self.add_argument_group("SyncNet").add_argument
         add("--lr", type=_weight, default=1e-4, help="learning rate")
         add("--weight_decay", type=_weight, default=0, help="decoupled weight decay")
+        add(
+            "--openface_landmark_dir",
+            type=Path,
+            nargs="+",
+            help="folders of the videos' landmarks, NAME.csv: the encoders are then shown the lips, too, without which "
+            "a small set may never leave chance (not published)",
+        )
+        add("--lamb_lips", type=_weight, default=0.3, help="weight of that loss")

@@ -18,10 +18,13 @@ ZOOM = 0.03
 """A crop is enlarged by this at most: half of what a tight crop leaves below the chin."""
 SHIFT = 0.01
 """A crop is moved by this share of its size at most."""
-NOISE = 0.1
+NOISE = 0.3
 """Standard deviation of noise on the speech, in those of the window itself."""
-BLANKED = 0.125
-"""Share of the speech's channels that are blanked at most."""
+TILT = 0.3
+"""Standard deviation of the speech's level, and of its slope from the lowest to the highest channel, in the same."""
+BLANKED_BANDS = 2
+BLANKED_CHANNELS, BLANKED_ROWS = 0.3, 0.2
+"""Shares of the channels, for each band, and of the rows that are blanked at most."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,23 @@ def change_look(pictures: torch.Tensor, looks: torch.Tensor, sources: int) -> to
 
 
 def change_speech(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Speech features float32 [T, channels] with noise, and a band of channels at the mean of the window."""
-    changed = speech + (NOISE * speech.std() * rng.standard_normal(speech.shape)).astype(np.float32)
-    channels = speech.shape[1]
-    width = int(rng.integers(0, int(channels * BLANKED) + 1))
-    first = int(rng.integers(0, channels - width + 1))
-    changed[:, first : first + width] = speech.mean()
+    """Speech features float32 [T, channels] of another loudness and colour, with noise, and in part at their mean.
+
+    As strong as this because with little data the audio encoder else learns the speakers: on eight speakers, the lip
+    opening that it tells of others' speech correlated 0.40 with the true one after three epochs without it, 0.50 with.
+    """
+    rows, channels = speech.shape
+    level, slope = TILT * rng.standard_normal(2)
+    offset = level + slope * np.linspace(-1, 1, channels) + NOISE * rng.standard_normal(speech.shape)
+    changed = speech + (speech.std() * offset).astype(np.float32)
+    for _ in range(BLANKED_BANDS):
+        changed[:, _stretch(channels, BLANKED_CHANNELS, rng)] = speech.mean()
+    changed[_stretch(rows, BLANKED_ROWS, rng)] = speech.mean()
     return changed
+
+
+def _stretch(length: int, share: float, rng: np.random.Generator) -> slice:
+    """A random part of 0 .. length, `share` of it at most."""
+    width = int(rng.integers(0, int(length * share) + 1))
+    first = int(rng.integers(0, length - width + 1))
+    return slice(first, first + width)

@@ -7,16 +7,19 @@ own (NumPy, float16 [rows, channels]) that the video's entry names in `feature_p
 `feature_first_row`.
 """
 
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 from utils.errors import UserError, require_file
 from utils.files import atomic_path
 from utils.speech_features import KINDS, FeatureKind
+
+_FIRST_LINE = b"{\n"
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,13 @@ class Video:
 
 def write_manifest(path: Path, videos: list[Video]) -> None:
     """Write the training json; DeepSpeech features in the published layout, others by reference."""
-    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
-        # Video by video, as the numbers of DeepSpeech features as Python objects are many times their size.
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        # A video a line, to be read so: the numbers of a whole set are gigabytes as Python objects.
+        file.write(_FIRST_LINE)
         for index, video in enumerate(videos):
-            file.write(f"{', ' if index else '{'}{json.dumps(video.name)}: {json.dumps(_entry(video))}")
-        file.write("}" if videos else "{}")
+            entry = orjson.dumps(_entry(video), option=orjson.OPT_SERIALIZE_NUMPY)
+            file.write((b",\n" if index else b"") + orjson.dumps(video.name) + b": " + entry)
+        file.write(b"\n}\n")
 
 
 def _entry(video: Video) -> dict:
@@ -110,7 +115,7 @@ def _entry(video: Video) -> dict:
         names = [path.rpartition("/")[2] for path in clip.frame_paths]
         entry = {"frame_name_list": names, "frame_path_list": clip.frame_paths}
         if video.feature_path is None:
-            entry["deep_speech_list"] = clip.features.tolist()
+            entry["deep_speech_list"] = np.ascontiguousarray(clip.features)
         else:
             entry["feature_first_row"] = clip.first_row
         clips.append(entry)
@@ -133,8 +138,7 @@ def read_manifest(path: Path, option: str = "--train_data") -> list[Video]:
     """
     require_file(path, option, "make it with data_processing.py --generate_training_json")
     try:
-        entries = json.loads(path.read_bytes())
-        videos = [_read_video(name, entry) for name, entry in entries.items()]
+        videos = [_read_video(name, entry) for name, entry in _entries(path)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{option}: {path} is not a training json ({type(error).__name__}: {error}); "
@@ -146,6 +150,19 @@ def read_manifest(path: Path, option: str = "--train_data") -> list[Video]:
     if len(kinds) > 1:
         raise UserError(f"{option}: {path} mixes speech features ({', '.join(sorted(kinds))}); train on one kind")
     return videos
+
+
+def _entries(path: Path) -> Iterator[tuple[str, dict]]:
+    """The videos of a training json: line by line if each is on one, as we write them, else all at once."""
+    with path.open("rb") as file:
+        by_line = file.readline() == _FIRST_LINE and file.readline().rstrip().endswith((b"}", b"},"))
+        if by_line:
+            file.seek(len(_FIRST_LINE))
+            for line in file:
+                if line.strip() != b"}":
+                    yield from orjson.loads(b"{" + line.rstrip().removesuffix(b",") + b"}").items()
+            return
+    yield from orjson.loads(path.read_bytes()).items()
 
 
 def _read_video(name: str, entry: dict) -> Video:

@@ -138,6 +138,8 @@ class Samples:
                 problem = str(error)
                 self._report(problem)
                 continue
+            for name, values in self._labels(video, paths).items():
+                sample[name] = torch.from_numpy(values)
             if self.augment_audio:
                 speech = {name: self._disturb(values, rng) for name, values in speech.items()}
             # [..., T, channels] to [..., channels, T], the networks' way.
@@ -164,6 +166,11 @@ class Samples:
     def _draw(self, video: Video, rng: np.random.Generator) -> tuple[list[str], dict[str, np.ndarray]]:
         """Paths of the sample's crops, and its speech by name, float32 [..., T, channels]."""
         raise NotImplementedError
+
+    def _labels(self, video: Video, paths: list[str]) -> dict[str, np.ndarray]:
+        """What else is known of the crops, by name."""
+        del video, paths
+        return {}
 
     def prepare(self, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
         """Bring a batch to the device as what the training step takes."""

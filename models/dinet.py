@@ -11,8 +11,10 @@ from torch import nn
 
 from .blocks import DownBlock, ResBlock, SameBlock, UpBlock
 
-FEATURES = 256  # channels of the source and reference feature maps
-CODE = 128  # channels of the image code and of the audio code
+FEATURES = 256
+"""Channels of the source and reference feature maps of the published network; the others' follow from them."""
+AUDIO_CODE = 128
+"""Channels of the audio code."""
 ANGLE = 3.14159  # the published constant, not pi: it is in the weights
 
 
@@ -29,7 +31,7 @@ class AdaAT(nn.Module):
     does not depend on x and y, hence the volume sampling is exactly `blend` (once) followed by a 2-d sampling.
     """
 
-    def __init__(self, code_channels: int = 2 * CODE, channels: int = FEATURES):
+    def __init__(self, code_channels: int = FEATURES // 2 + AUDIO_CODE, channels: int = FEATURES):
         super().__init__()
         self.commn_linear = nn.Sequential(nn.Linear(code_channels, channels), nn.ReLU())
         self.scale = nn.Sequential(nn.Linear(channels, channels), nn.Sigmoid())
@@ -81,60 +83,84 @@ class AdaAT(nn.Module):
         return self.warp(self.blend(feature), code)
 
 
+def make_audio_encoder(audio_channel: int) -> nn.Sequential:
+    """The network from speech [B, audio_channel, T] to a map [B, AUDIO_CODE, T'] whose mean over T' is the code."""
+    return nn.Sequential(
+        SameBlock(audio_channel, AUDIO_CODE, 5, 2, dims=1),
+        ResBlock(AUDIO_CODE, AUDIO_CODE, 3, 1, dims=1),
+        DownBlock(AUDIO_CODE, AUDIO_CODE, dims=1),
+        ResBlock(AUDIO_CODE, AUDIO_CODE, 3, 1, dims=1),
+        DownBlock(AUDIO_CODE, AUDIO_CODE, dims=1),
+        SameBlock(AUDIO_CODE, AUDIO_CODE, 3, 1, dims=1),
+    )
+
+
 @dataclass(frozen=True)
 class ReferenceCode:
     """What a generator in eval mode needs of the reference crops; constant over a video. Batch R is 1 or B."""
 
     features: torch.Tensor
-    """[R, 256, H/4, W/4]: after the first appearance blocks and AdaAT's depth blend."""
+    """[R, feature_channel, H/4, W/4]: after the first appearance blocks and AdaAT's depth blend."""
     trans: torch.Tensor
-    """[R, 128, H/4, W/4]: the references' share of the first convolution of `trans_conv`, bias included."""
+    """[R, feature_channel / 2, H/4, W/4]: the references' share of trans_conv's first convolution, with bias."""
 
 
 class DINet(nn.Module):
-    """The generator. `audio_channel` is the number of values per audio row (29 DeepSpeech, 80 mel)."""
+    """The generator.
 
-    def __init__(self, source_channel: int = 3, ref_channel: int = 15, audio_channel: int = 29):
+    Args:
+        source_channel: channels of the source picture.
+        ref_channel: channels of all reference pictures.
+        audio_channel: number of values per audio row (29 DeepSpeech, 80 mel).
+        feature_channel: channels of the feature maps, a multiple of 4; 256 as published, fewer for a smaller network.
+    """
+
+    def __init__(
+        self,
+        source_channel: int = 3,
+        ref_channel: int = 15,
+        audio_channel: int = 29,
+        feature_channel: int = FEATURES,
+    ):
         super().__init__()
-        self.source_in_conv = self._in_conv(source_channel)
-        self.ref_in_conv = self._in_conv(ref_channel)
+        self.feature_channel = feature_channel
+        code = feature_channel // 2
+        self.source_in_conv = self._in_conv(source_channel, feature_channel)
+        self.ref_in_conv = self._in_conv(ref_channel, feature_channel)
         self.trans_conv = nn.Sequential(
-            SameBlock(2 * FEATURES, CODE, 3, 1),
-            SameBlock(CODE, CODE, 11, 5),
-            SameBlock(CODE, CODE, 11, 5),
-            DownBlock(CODE, CODE),
-            SameBlock(CODE, CODE, 7, 3),
-            SameBlock(CODE, CODE, 7, 3),
-            DownBlock(CODE, CODE),
-            SameBlock(CODE, CODE, 3, 1),
-            DownBlock(CODE, CODE),
-            SameBlock(CODE, CODE, 3, 1),
-            DownBlock(CODE, CODE),
+            SameBlock(2 * feature_channel, code, 3, 1),
+            SameBlock(code, code, 11, 5),
+            SameBlock(code, code, 11, 5),
+            DownBlock(code, code),
+            SameBlock(code, code, 7, 3),
+            SameBlock(code, code, 7, 3),
+            DownBlock(code, code),
+            SameBlock(code, code, 3, 1),
+            DownBlock(code, code),
+            SameBlock(code, code, 3, 1),
+            DownBlock(code, code),
         )
-        self.audio_encoder = nn.Sequential(
-            SameBlock(audio_channel, CODE, 5, 2, dims=1),
-            ResBlock(CODE, CODE, 3, 1, dims=1),
-            DownBlock(CODE, CODE, dims=1),
-            ResBlock(CODE, CODE, 3, 1, dims=1),
-            DownBlock(CODE, CODE, dims=1),
-            SameBlock(CODE, CODE, 3, 1, dims=1),
-        )
+        self.audio_encoder = make_audio_encoder(audio_channel)
         self.appearance_conv_list = nn.ModuleList(
-            nn.Sequential(*(ResBlock(FEATURES, FEATURES, 3, 1) for _ in range(4))) for _ in range(2)
+            nn.Sequential(*(ResBlock(feature_channel, feature_channel, 3, 1) for _ in range(4))) for _ in range(2)
         )
-        self.adaAT = AdaAT()
+        self.adaAT = AdaAT(code + AUDIO_CODE, feature_channel)
         self.out_conv = nn.Sequential(
-            SameBlock(2 * FEATURES, 128, 3, 1),
-            UpBlock(128, 128),
-            ResBlock(128, 128, 3, 1),
-            UpBlock(128, 128),
-            nn.Conv2d(128, 3, 7, padding=3),
+            SameBlock(2 * feature_channel, code, 3, 1),
+            UpBlock(code, code),
+            ResBlock(code, code, 3, 1),
+            UpBlock(code, code),
+            nn.Conv2d(code, 3, 7, padding=3),
             nn.Sigmoid(),
         )
 
     @staticmethod
-    def _in_conv(channels: int) -> nn.Sequential:
-        return nn.Sequential(SameBlock(channels, 64, 7, 3), DownBlock(64, 128), DownBlock(128, FEATURES))
+    def _in_conv(channels: int, features: int) -> nn.Sequential:
+        return nn.Sequential(
+            SameBlock(channels, features // 4, 7, 3),
+            DownBlock(features // 4, features // 2),
+            DownBlock(features // 2, features),
+        )
 
     def forward(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
         """Inpaint the mouth.
@@ -164,7 +190,7 @@ class DINet(nn.Module):
         conv = self.trans_conv[0].conv
         return ReferenceCode(
             features=self.adaAT.blend(self.appearance_conv_list[0](feature)),
-            trans=F.conv2d(feature, conv.weight[:, FEATURES:], conv.bias, padding=conv.padding),
+            trans=F.conv2d(feature, conv.weight[:, self.feature_channel :], conv.bias, padding=conv.padding),
         )
 
     def generate(self, source: torch.Tensor, reference_code: ReferenceCode, audio: torch.Tensor) -> torch.Tensor:
@@ -172,7 +198,7 @@ class DINet(nn.Module):
         self._require_eval()
         source_feature = self.source_in_conv(source)
         first = self.trans_conv[0]
-        joint = F.conv2d(source_feature, first.conv.weight[:, :FEATURES], padding=first.conv.padding)
+        joint = F.conv2d(source_feature, first.conv.weight[:, : self.feature_channel], padding=first.conv.padding)
         image_code = self.trans_conv[1:](first.activate(joint + reference_code.trans)).mean((2, 3))
         return self._render(source_feature, reference_code.features, image_code, audio)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .dinet import DINet
+from .dinet import FEATURES, DINet
 from .discriminator import Discriminator
 from .losses import CLIP_FRAMES
 
@@ -15,6 +15,7 @@ class NetworkSettings:
 
     source_channel: int = 3
     ref_channel: int = 15
+    feature_channel: int = FEATURES
     D_num_blocks: int = 4
     D_block_expansion: int = 64
     D_max_features: int = 256
@@ -23,7 +24,7 @@ class NetworkSettings:
 def make_dinet_networks(settings: NetworkSettings, audio_channel: int, clip: bool = False) -> dict[str, nn.Module]:
     """The generator net_g and the frame discriminator net_dI; with `clip` the clip discriminator net_dV, too."""
     networks = {
-        "net_g": DINet(settings.source_channel, settings.ref_channel, audio_channel),
+        "net_g": DINet(settings.source_channel, settings.ref_channel, audio_channel, settings.feature_channel),
         "net_dI": _discriminator(settings, settings.source_channel),
     }
     if clip:

@@ -44,6 +44,8 @@ class LossWeights:
     """Weights of the generator's losses; the names are those of the options."""
 
     lamb_perception: float = 10.0
+    lamb_gan: float = 1.0
+    lamb_l1: float = 0.0
     lamb_mouth: float = 0.0
     lamb_syncnet_perception: float = 0.1
 
@@ -53,7 +55,7 @@ class FrameStep:
 
     Args:
         networks: net_g and net_dI.
-        perceptual: a `PerceptualNetwork`.
+        perceptual: a `PerceptualNetwork`, or None where the perception loss has no weight.
         mouth: (rows, columns) of the mouth region in the pictures.
         weights: see LossWeights.
     """
@@ -61,7 +63,7 @@ class FrameStep:
     def __init__(
         self,
         networks: TrainedNetworks,
-        perceptual: nn.Module,
+        perceptual: nn.Module | None,
         mouth: tuple[slice, slice],
         weights: LossWeights,
     ):
@@ -82,14 +84,14 @@ class FrameStep:
             audio: speech features round each frame, [B, channels, T].
 
         Returns:
-            dI, perception, g_dI and, if it has a weight, mouth: scalars without gradient, weighted.
+            dI, perception, g_dI, l1 and mouth, each where its weight is above 0: scalars without gradient, weighted.
         """
         with self.autocast():
             fake = self.networks["net_g"](self._masked(source), reference, audio)
-        losses = {"dI": self._train_discriminator("net_dI", fake, source)}
-        with self.autocast(), _frozen(_bare(self.networks["net_dI"])) as net_dI:
-            parts = self._picture_losses(fake, source)
-            parts["g_dI"] = generator_gan_loss(net_dI, fake)
+        rivals = {"dI": (fake, source)}
+        losses = self._train_discriminators(rivals)
+        with self.autocast():
+            parts = self._picture_losses(fake, source) | self._gan_losses(rivals)
         return losses | self._train_generator(parts)
 
     @torch.no_grad()
@@ -97,7 +99,7 @@ class FrameStep:
         """Judge the generator in eval mode on a batch, see `__call__`.
 
         Returns:
-            perception: loss; mouth_l1: mean L1 distance in the mouth region, pictures in [0, 1];
+            perception: loss, if it has a weight; mouth_l1: mean L1 distance in the mouth region, pictures in [0, 1];
             mouth_l1_of_mean_reference: the same for pasting the mean of the references, which it has to beat.
         """
         fake = self._generate(source, reference, audio)
@@ -110,32 +112,49 @@ class FrameStep:
         columns = [source, self._masked(source), *reference.split(3, 1), fake]
         return torch.stack(columns, 1)
 
-    def _train_discriminator(self, name: str, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        with self.autocast():
-            loss = discriminator_loss(self.networks[name], fake, real)
-        self.updates[name](loss)
-        return loss.detach()
+    def _train_discriminators(self, rivals: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> Losses:
+        """Train each discriminator, named without `net_`, on its (fake, real) pictures."""
+        losses = {}
+        for name, (fake, real) in rivals.items() if self.weights.lamb_gan else ():
+            with self.autocast():
+                loss = discriminator_loss(self.networks[f"net_{name}"], fake, real)
+            self.updates[f"net_{name}"](loss)
+            losses[name] = loss.detach()
+        return losses
+
+    def _gan_losses(self, rivals: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> Losses:
+        losses = {}
+        for name, (fake, _) in rivals.items() if self.weights.lamb_gan else ():
+            with _frozen(bare(self.networks[f"net_{name}"])) as discriminator:
+                losses[f"g_{name}"] = self.weights.lamb_gan * generator_gan_loss(discriminator, fake)
+        return losses
 
     def _picture_losses(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
-        losses = {"perception": perception_loss(self.perceptual, fake, real, self.weights.lamb_perception)}
+        losses = self._perception_losses(fake, real)
+        if self.weights.lamb_l1:
+            losses["l1"] = self.weights.lamb_l1 * F.l1_loss(fake, real)
         if self.weights.lamb_mouth:
             losses["mouth"] = self.weights.lamb_mouth * F.l1_loss(self._mouths(fake), self._mouths(real))
         return losses
+
+    def _perception_losses(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
+        if self.perceptual is None:
+            return {}
+        return {"perception": perception_loss(self.perceptual, fake, real, self.weights.lamb_perception)}
 
     def _train_generator(self, losses: Losses) -> Losses:
         self.updates["net_g"](torch.stack([loss.float() for loss in losses.values()]).sum())
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _generate(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
-        with _evaluating(self.judged), self.autocast():
+        with evaluating(self.judged), self.autocast():
             return self.judged(self._masked(source), reference, audio).float()
 
     def _judge(self, fake: torch.Tensor, real: torch.Tensor, reference: torch.Tensor) -> Losses:
         mean_reference = torch.stack(reference.split(3, 1)).mean(0)
         with self.autocast():
-            perception = perception_loss(self.perceptual, fake, real, self.weights.lamb_perception)
-        return {
-            "perception": perception,
+            perception = self._perception_losses(fake, real)
+        return perception | {
             "mouth_l1": F.l1_loss(self._mouths(fake), self._mouths(real)),
             "mouth_l1_of_mean_reference": F.l1_loss(self._mouths(mean_reference), self._mouths(real)),
         }
@@ -163,7 +182,7 @@ class ClipStep(FrameStep):
     def __init__(
         self,
         networks: TrainedNetworks,
-        perceptual: nn.Module,
+        perceptual: nn.Module | None,
         mouth: tuple[slice, slice],
         weights: LossWeights,
         syncnet: SyncNet | None,
@@ -183,21 +202,15 @@ class ClipStep(FrameStep):
             clip_audio: speech features of nine frames, two more on each side, [B, channels, T'].
 
         Returns:
-            dI, dV, perception, g_dI, g_dV and, where they have weights, mouth and sync.
+            dI, dV, perception, g_dI, g_dV, l1, mouth and sync, each where its weight is above 0.
         """
         source, reference, audio = (frame_major(part) for part in (source, reference, audio))
         with self.autocast():
             fake = self.networks["net_g"](self._masked(source), reference, audio)
-        losses = {
-            "dI": self._train_discriminator("net_dI", fake, source),
-            "dV": self._train_discriminator("net_dV", side_by_side(fake), side_by_side(source)),
-        }
-        net_dI, net_dV = (_bare(self.networks[name]) for name in ("net_dI", "net_dV"))
-        with self.autocast(), _frozen(net_dI), _frozen(net_dV):
-            parts = self._picture_losses(fake, source)
-            parts["g_dI"] = generator_gan_loss(net_dI, fake)
-            parts["g_dV"] = generator_gan_loss(net_dV, side_by_side(fake))
-            parts |= self._sync_losses(fake, clip_audio)
+        rivals = {"dI": (fake, source), "dV": (side_by_side(fake), side_by_side(source))}
+        losses = self._train_discriminators(rivals)
+        with self.autocast():
+            parts = self._picture_losses(fake, source) | self._gan_losses(rivals) | self._sync_losses(fake, clip_audio)
         return losses | self._train_generator(parts)
 
     @torch.no_grad()
@@ -231,11 +244,14 @@ class SyncPairs(SyncNet):
 
     def forward(
         self, mouths: torch.Tensor, audio: torch.Tensor, negative_audio: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Score maps [B, 1, h, w] of the pairs in sync and of the others; arguments as in SyncStep."""
+    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """Score maps [B, 1, h, w] of the pairs in sync and of the others, and the codes [B, channels] of those in sync.
+
+        Arguments as in SyncStep.
+        """
         face = self.face_encoder(mouths)
         own, other = self.audio_encoder(torch.cat([audio, negative_audio])).chunk(2)
-        return self.score(face, own), self.score(face, other)
+        return self.score(face, own), self.score(face, other), [face.mean((2, 3)), own]
 
 
 class SyncStep:
@@ -243,42 +259,63 @@ class SyncStep:
 
     The score is not clamped: outside 0 .. 1 a clamped one has no gradient, and cannot come back.
 
+    With little data the score stays at chance for long: nothing tells the encoders what to look and listen for. Where
+    `lips` are given, two channels of either code for each of their numbers are therefore trained to differ by it.
+
     Args:
         networks: net, a SyncPairs.
+        lamb_lips: weight of that loss.
     """
 
-    def __init__(self, networks: TrainedNetworks):
+    def __init__(self, networks: TrainedNetworks, lamb_lips: float = 0.0):
+        self.lamb_lips = lamb_lips
         self.pairs = networks.shared["net"]
         self.update = networks.updates["net"]
         self.autocast = networks.autocast
 
-    def __call__(self, mouths: torch.Tensor, audio: torch.Tensor, negative_audio: torch.Tensor) -> Losses:
+    def __call__(
+        self,
+        mouths: torch.Tensor,
+        audio: torch.Tensor,
+        negative_audio: torch.Tensor,
+        lips: torch.Tensor | None = None,
+    ) -> Losses:
         """Train on a batch.
 
         Args:
             mouths: mouth regions of five frames on channels, RGB in [0, 1], [B, 15, m, m].
             audio: the nine slots of speech that belong to them, [B, channels, T].
             negative_audio: nine slots that do not, [B, channels, T].
+            lips: how the lips stand in these frames, [B, values], NaN where unknown.
 
         Returns:
-            sync, the loss, and accuracy, the share of pairs on the right side of 0.5; chance is 0.25 and 0.5.
+            sync, the loss, and accuracy, the share of pairs on the right side of 0.5; chance is 0.25 and 0.5. With
+            lips, lips_seen and lips_heard: the mean squared errors.
         """
         with self.autocast():
-            positive, negative = self.pairs(mouths, audio, negative_audio)
-            loss = self._loss(positive, negative)
-        self.update(loss)
-        return {"sync": loss.detach(), "accuracy": self._accuracy(positive, negative)}
+            positive, negative, codes = self.pairs(mouths, audio, negative_audio)
+            sync = self._loss(positive, negative)
+        lip_losses = self._lip_losses(codes, lips)
+        self.update(sync + self.lamb_lips * sum(lip_losses.values()))
+        shown = {"sync": sync} | lip_losses
+        return {name: loss.detach() for name, loss in shown.items()} | {"accuracy": self._accuracy(positive, negative)}
 
     @torch.no_grad()
-    def evaluate(self, mouths: torch.Tensor, audio: torch.Tensor, negative_audio: torch.Tensor) -> Losses:
+    def evaluate(
+        self,
+        mouths: torch.Tensor,
+        audio: torch.Tensor,
+        negative_audio: torch.Tensor,
+        lips: torch.Tensor | None = None,
+    ) -> Losses:
         """Judge a batch, see `__call__`.
 
         Returns:
-            sync and accuracy as there; pair_accuracy, how often the pair in sync scores higher than the other one
-            of the same mouths (chance 0.5); positive_score and negative_score, the means.
+            sync, accuracy and the errors of the lips as there; pair_accuracy, how often the pair in sync scores higher
+            than the other one of the same mouths (chance 0.5); positive_score and negative_score, the means.
         """
         with self.autocast():
-            positive, negative = _bare(self.pairs)(mouths, audio, negative_audio)
+            positive, negative, codes = bare(self.pairs)(mouths, audio, negative_audio)
         own, other = _means(positive), _means(negative)
         return {
             "sync": self._loss(positive.float(), negative.float()),
@@ -286,10 +323,21 @@ class SyncStep:
             "pair_accuracy": (own > other).float().mean(),
             "positive_score": own.mean(),
             "negative_score": other.mean(),
-        }
+        } | self._lip_losses(codes, lips)
 
     def pictures(self, **batch: torch.Tensor) -> None:
         """SyncNet makes none."""
+
+    @staticmethod
+    def _lip_losses(codes: list[torch.Tensor], lips: torch.Tensor | None) -> Losses:
+        if lips is None:
+            return {}
+        known, count = lips.isfinite(), lips.shape[1]
+        losses = {}
+        for name, code in zip(("lips_seen", "lips_heard"), codes, strict=True):
+            told = (code[:, :count] - code[:, count : 2 * count]).float()  # a code has no numbers below 0
+            losses[name] = ((told - lips.nan_to_num()).square() * known).sum() / known.sum().clamp(min=1)
+        return losses
 
     @staticmethod
     def _loss(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
@@ -307,7 +355,7 @@ def _means(scores: torch.Tensor) -> torch.Tensor:
     return scores.detach().float().mean((1, 2, 3))
 
 
-def _bare(network: nn.Module) -> nn.Module:
+def bare(network: nn.Module) -> nn.Module:
     """The network inside DistributedDataParallel, whose bookkeeping is for a network's own training step alone."""
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
@@ -323,7 +371,8 @@ def _frozen(network: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextlib.contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Have a network in eval mode for a while."""
     training = network.training
     network.eval()
     try:

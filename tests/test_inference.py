@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -70,6 +71,10 @@ def media(tmp_path_factory):
     mel.load_state_dict(formula_state(mel))
     metadata = Metadata(mouth_region_size=64, audio_feature="mel", audio_channel=80, audio_rows_per_frame=4)
     write_checkpoint(folder / "mel64.pth", {"net_g": mel}, {}, 1, metadata)
+    narrow = DINet(3, 15, 80, feature_channel=32)
+    metadata = replace(metadata, feature_channel=32)
+    average = {key: torch.zeros_like(value) for key, value in narrow.state_dict().items()}
+    write_checkpoint(folder / "narrow64.pth", {"net_g": narrow, "net_g_ema": average}, {}, 1, metadata)
     write_checkpoint(folder / "syncnet.pth", {"net": SyncNet(15, 29, 128)}, {}, 1, Metadata())
     return folder
 
@@ -101,6 +106,14 @@ def test_a_generator_that_changes_nothing_gives_back_the_source(media, landmark_
     for old, new in zip(source, result, strict=False):
         assert psnr(old, new) > 40
         assert psnr(old[60:260, 150:350], new[60:260, 150:350]) > 36
+
+
+def test_width_and_average_of_the_weights_are_taken_from_the_file(media):
+    arguments = ["--source_video_path", "x", "--driving_audio_path", "x", "--device", "cpu"]
+    options = InferenceParser().parse_args([*arguments, "--pretrained_clip_DINet_path", str(media / "narrow64.pth")])
+    network = inference.build_dubber(options).generator.network
+    assert network.feature_channel == 32
+    assert not any(value.any() for value in network.state_dict().values())
 
 
 def test_only_the_mouth_region_and_its_ring_change(media, landmark_csv, tmp_path):

@@ -97,6 +97,16 @@ class TestGenerator:
         assert output.shape == (1, 3, 52, 40)
         assert output.min() > 0 and output.max() < 1
 
+    def test_a_narrow_one_is_smaller_and_encodes_its_references_alike(self):
+        torch.manual_seed(0)
+        network = DINet(feature_channel=64).eval()
+        assert sum(parameter.numel() for parameter in network.parameters()) < 2_500_000
+        source, reference, audio = generator_inputs()
+        with torch.no_grad():
+            expected = network(source, reference, audio)
+            result = network.generate(source, network.encode_reference(reference), audio)
+        assert largest_difference(result, expected) < 1e-5
+
     @pytest.mark.parametrize("image_dtype", [torch.float32, torch.bfloat16])
     def test_bf16_and_channels_last_stay_close(self, image_dtype, eval_generator):
         source, reference, audio = (x[:1, ..., :32, :24] if x.dim() == 4 else x[:1] for x in generator_inputs())

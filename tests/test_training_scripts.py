@@ -7,10 +7,12 @@ import shutil
 import urllib.error
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training_data import PARSERS, PROJECT, run_script, train_here, write_perceptual_weights, write_training_set
 
+from dataset.manifest import read_manifest
 from models.dinet_networks import NetworkSettings, make_dinet_networks
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
@@ -18,6 +20,7 @@ from utils.checkpoint_folder import CheckpointFolder
 from utils.checkpoints import SYNCNET, Metadata, read_checkpoint, write_checkpoint
 from utils.distributed import Processes
 from utils.errors import UserError
+from utils.landmarks import LandmarkTable, write_openface_csv
 from utils.perceptual_weights import load_perceptual_network
 from utils.training import StopSignals, check_metadata
 from utils.training_log import TrainingLog
@@ -80,7 +83,7 @@ def test_published_command_lines_run(name, there):
     train_here(script, *options, *SMALL, "--batch_size", 2, "--max_steps", 1)
     folder = Path(options[-1].partition("=")[2])
     checkpoint = read_checkpoint(folder / "netG_model_epoch_1_step_1.pth", "--x")
-    assert checkpoint.metadata == Metadata(32, "deepspeech", 29, 1)
+    assert checkpoint.metadata == Metadata(32, "deepspeech", 29, 1, 256)
 
 
 @pytest.mark.slow
@@ -119,6 +122,67 @@ def frame_command(*options: object) -> tuple:
 def clip_command(*options: object) -> tuple:
     return ("train_DINet_clip.py", *frame_command()[1:], "--pretrained_syncnet_path", "asserts/syncnet_256mouth.pth",
             *options)  # fmt: skip
+
+
+def write_landmarks(folder: Path, json_path: Path) -> None:
+    """Landmarks of the videos of a made-up training set, whose mouths open with the mean of their speech."""
+    folder.mkdir()
+    rest = np.random.default_rng(0).uniform(0, 10, (68, 2)).astype(np.float32)
+    rest[36:42], rest[42:48] = (30, 40), (70, 40)
+    for video in read_manifest(json_path):
+        loudness = np.asarray(video.speech, np.float32).mean(1)[:: video.kind.rows_per_frame]
+        points = np.tile(rest, (len(loudness), 1, 1))
+        points[:, 57:60, 1] += 5 * loudness[:, None]
+        points[:, 66, 1] += 5 * loudness
+        frames = np.arange(len(points))
+        ones = np.ones(len(points))
+        table = LandmarkTable(frames, 0 * frames, ones, ones > 0, points)
+        write_openface_csv(folder / f"{video.name}.csv", table, 25)
+
+
+def test_an_audio_encoder_learns_to_read_lips_and_starts_a_generator(tmp_path):
+    data = write_training_set(tmp_path / "data", videos=2, clips=20)
+    write_landmarks(tmp_path / "landmarks", data)
+    audio_command = ("train_audio_encoder.py", "--train_data", data, "--openface_landmark_dir", tmp_path / "landmarks",
+                     "--augment_num", 320, "--batch_size", 32, "--val_samples", 128, "--non_decay", 8, "--decay", 0,
+                     "--result_path", tmp_path / "audio")  # fmt: skip
+    train_here(*audio_command)
+    log = [json.loads(line) for line in (tmp_path / "audio/log.jsonl").read_text().splitlines()]
+    last = [line for line in log if line["kind"] == "validation"][-1]
+    assert last["data"] == "held_out"
+    assert last["opening_correlation"] > 0.8
+    assert last["lips"] < 0.6 * last["lips_of_rest"]
+
+    encoder = tmp_path / "audio/audio_encoder_model_epoch_8.pth"
+    start = ("--train_data", data, "--pretrained_audio_path", encoder, "--lamb_perception", 0, "--lamb_gan", 0,
+             "--lamb_mouth", 1, "--lr_g", 0, "--feature_channel", 32, "--result_path", tmp_path / "frame")  # fmt: skip
+    train_here(*frame_command(), *start)
+    generator = read_checkpoint(tmp_path / "frame/netG_model_epoch_1.pth", "--x")
+    learned = read_checkpoint(encoder, "--x").networks["net_a"]
+    for key, value in generator.networks["net_g"].items():
+        if key.startswith("audio_encoder.") and key.endswith(".weight"):
+            assert torch.equal(value, learned[key])
+    assert generator.metadata.feature_channel == 32
+
+    with pytest.raises(UserError, match=r"^--openface_landmark_dir: there is no video0.csv in .*--detect_landmark"):
+        train_here(*audio_command, "--openface_landmark_dir", tmp_path, "--result_path", tmp_path / "other")
+
+
+def test_a_narrow_generator_keeps_its_width_from_stage_to_stage(there):
+    narrow = (*SMALL, "--augment_num", 1, "--batch_size", 2, "--max_steps", 1, "--perceptual_weights",
+              "torch/hub/checkpoints/vgg19-dcbb9e9d.pth")  # fmt: skip
+    train_here("train_DINet_frame.py", *narrow, "--feature_channel", 32, "--result_path", "coarse")
+    coarse = "coarse/netG_model_epoch_1.pth"
+    train_here("train_DINet_frame.py", *narrow, "--coarse2fine", "--coarse_model_path", coarse, "--result_path", "fine")
+    train_here("train_DINet_clip.py", *narrow, "--pretrained_frame_DINet_path", coarse, "--result_path", "clip",
+               "--lamb_syncnet_perception", 0)  # fmt: skip
+    for folder in ("fine", "clip"):
+        checkpoint = read_checkpoint(f"{folder}/netG_model_epoch_1.pth", "--x")
+        assert checkpoint.metadata.feature_channel == 32
+        assert len(checkpoint.networks["net_g"]["source_in_conv.2.conv.weight"]) == 32
+    with pytest.raises(UserError, match=r"^--coarse_model_path: .* was trained with feature_channel 32, not 64; "):
+        train_here("train_DINet_frame.py", *narrow, "--feature_channel", 64, "--coarse2fine", "--coarse_model_path",
+                   coarse, "--result_path", "other")  # fmt: skip
 
 
 def test_a_users_mistake_is_one_line_and_status_2(there):

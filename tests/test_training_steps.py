@@ -137,10 +137,49 @@ def test_the_sync_step_is_that_of_a_plain_loop():
         assert torch.allclose(state[name], value, rtol=0, atol=1e-9), name
 
 
+def test_lips_teach_both_encoders_where_they_are_known():
+    batch = {
+        "mouths": uniform_tensor(1, 2, 15, 32, 32),
+        "audio": normal_tensor(2, 2, 29, 9),
+        "negative_audio": normal_tensor(3, 2, 29, 9),
+    }
+    lips = normal_tensor(4, 2, 10)
+    lips[0, 3] = math.nan
+    networks = trained({"net": SyncPairs()})
+    step = SyncStep(networks, lamb_lips=1.0)
+    before = step.evaluate(**batch, lips=lips)
+    with torch.no_grad():
+        _, _, codes = step.pairs(**batch)
+    for name, code in zip(("lips_seen", "lips_heard"), codes, strict=True):
+        errors = (code[:, :10] - code[:, 10:20] - lips).square()
+        assert before[name].item() == pytest.approx(errors.nansum().item() / 19, rel=1e-5)
+    for _ in range(10):
+        step(**batch, lips=lips)
+    after = step.evaluate(**batch, lips=lips)
+    assert all(after[name] < before[name] for name in ("lips_seen", "lips_heard"))
+    assert not {"lips_seen", "lips_heard"} & set(step.evaluate(**batch))
+
+
+def test_weights_of_zero_leave_losses_out():
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_l1=2, lamb_mouth=3)
+    before = {name: value.clone() for name, value in networks.bare["net_dI"].state_dict().items()}
+    step = FrameStep(networks, None, mouth_region(MOUTH), weights)
+    with torch.no_grad():
+        batch = frame_batch()
+        fake = networks.bare["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
+    losses = step(**batch)
+    assert set(losses) == {"l1", "mouth"}
+    error = (fake - batch["source"]).abs()
+    assert losses["l1"].item() == pytest.approx(2 * error.mean().item(), rel=1e-4)
+    assert losses["mouth"].item() == pytest.approx(3 * error[step.mouth].mean().item(), rel=1e-4)
+    assert all(torch.equal(before[name], value) for name, value in networks.bare["net_dI"].state_dict().items())
+
+
 def test_chance_is_readable_off_the_sync_figures():
     networks = trained({"net": SyncPairs()})
     step = SyncStep(networks)
-    step.pairs = lambda *batch: (torch.full((4, 1, 2, 2), 0.5), torch.full((4, 1, 2, 2), 0.5))
+    step.pairs = lambda *batch: (torch.full((4, 1, 2, 2), 0.5), torch.full((4, 1, 2, 2), 0.5), [])
     figures = step.evaluate(*(torch.zeros(4, 1) for _ in range(3)))
     assert figures["sync"].item() == pytest.approx(0.25)
     assert figures["accuracy"].item() == pytest.approx(0.5)

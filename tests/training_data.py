@@ -11,7 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from config.training import ClipTrainingParser, FrameTrainingParser, SyncNetTrainingParser
+from config.training import (
+    AudioEncoderTrainingParser,
+    ClipTrainingParser,
+    FrameTrainingParser,
+    SyncNetTrainingParser,
+)
 from dataset.manifest import Clip, Video, write_manifest
 from utils.data_settings import clip_name, frame_name
 from utils.distributed import Processes
@@ -83,6 +88,7 @@ PARSERS = {
     "train_DINet_frame.py": FrameTrainingParser,
     "train_DINet_clip.py": ClipTrainingParser,
     "train_syncnet.py": SyncNetTrainingParser,
+    "train_audio_encoder.py": AudioEncoderTrainingParser,
 }
 
 

@@ -9,7 +9,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ from utils.files import atomic_path
 
 SYNCNET = "net"
 """Name of the SyncNet in its checkpoint; the others are net_g, net_dI and net_dV."""
+AVERAGE_SUFFIX = "_ema"
+"""The average of net_g's weights stands in a checkpoint as net_g_ema."""
+PUBLISHED_FEATURE_CHANNEL = 256
+"""Channels of the generator's feature maps where a checkpoint does not record them."""
 _OWN_ENTRY = "dinet"
 _PREFIX = "module."
 _WRAPPERS = (_PREFIX, "_orig_mod.")  # of distributed training and of torch.compile
@@ -27,11 +31,13 @@ _TITLES = {
     "net_g": "a DINet generator",
     "net_dI": "a frame discriminator",
     "net_dV": "a clip discriminator",
+    "net_a": "an audio encoder",
     SYNCNET: "a SyncNet",
 }
 _OPTIONS = {  # first part of a parameter's name -> the options that its shape depends on
     "source_in_conv": "--source_channel",
     "ref_in_conv": "--ref_channel",
+    "trans_conv": "--feature_channel",
     "audio_encoder": "--audio_channel and --audio_feature",
     "down_blocks": "--D_num_blocks, --D_block_expansion and --D_max_features",
 }
@@ -50,6 +56,8 @@ class Metadata:
     """Numbers in one row of the audio feature."""
     audio_rows_per_frame: int | None = None
     """Rows in 40 ms."""
+    feature_channel: int | None = None
+    """Channels of the generator's feature maps."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +168,16 @@ def load_network(module: torch.nn.Module, checkpoint: Checkpoint, name: str, opt
                 f"{list(value.shape)} is needed; {_advice(key)}"
             )
     module.load_state_dict(state)
+
+
+def load_part(part: torch.nn.Module, checkpoint: Checkpoint, name: str, prefix: str, option: str) -> None:
+    """Load what the network `name` of a checkpoint has under `prefix` into `part`; see load_network."""
+    state = checkpoint.networks.get(name)
+    if state is not None:
+        start = f"{prefix}."
+        state = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
+        checkpoint = replace(checkpoint, networks=checkpoint.networks | {name: state})
+    load_network(part, checkpoint, name, option)
 
 
 def write_checkpoint(

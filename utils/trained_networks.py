@@ -9,15 +9,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from utils.checkpoints import Checkpoint, load_network
+from utils.checkpoints import AVERAGE_SUFFIX, Checkpoint, load_network
 from utils.distributed import Processes, share_training
 from utils.errors import UserError
 from utils.optimisation import Update, make_autocast, make_optimizer
 
 logger = logging.getLogger(__name__)
-
-AVERAGE_SUFFIX = "_ema"
-"""The average of net_g stands in a checkpoint as net_g_ema."""
 
 
 @dataclass(frozen=True)

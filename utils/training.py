@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from utils.checkpoint_folder import CheckpointFolder
-from utils.checkpoints import Checkpoint, Metadata, load_network, read_checkpoint, write_checkpoint
+from utils.checkpoints import (
+    PUBLISHED_FEATURE_CHANNEL,
+    Checkpoint,
+    Metadata,
+    load_network,
+    read_checkpoint,
+    write_checkpoint,
+)
 from utils.distributed import Processes
 from utils.errors import UserError, make_folder
 from utils.files import atomic_path
@@ -33,7 +40,7 @@ PICTURE_SAMPLES = 4
 """Samples shown in a grid."""
 GRID_GAP = 2
 """Pixels between its pictures."""
-FILE_PREFIXES = {"frame": "netG", "clip": "netG", "sync": "syncnet"}
+FILE_PREFIXES = {"frame": "netG", "clip": "netG", "sync": "syncnet", "audio": "audio_encoder"}
 """Names of checkpoint files by stage."""
 
 
@@ -97,7 +104,7 @@ class TrainingLoop:
     """Trains until the last epoch, the last step, or a signal.
 
     Args:
-        stage: frame, clip or sync.
+        stage: frame, clip, sync or audio.
         step: the stage's step.
         networks: what it trains.
         data: to train on.
@@ -384,10 +391,10 @@ def check_metadata(checkpoint: Checkpoint, metadata: Metadata, option: str, any_
     """
     for name, wanted in asdict(metadata).items():
         recorded = getattr(checkpoint.metadata, name)
-        if recorded is not None and recorded != wanted and not (any_size and name == "mouth_region_size"):
+        if None not in (recorded, wanted) and recorded != wanted and not (any_size and name == "mouth_region_size"):
             raise UserError(
                 f"{option}: {checkpoint.path} was trained with {name} {recorded}, not {wanted}; "
-                "name a checkpoint that fits, or train on other data"
+                "name a checkpoint that fits, or train with other data or options"
             )
 
 
@@ -399,9 +406,12 @@ def picture_grid(rows: torch.Tensor) -> np.ndarray:
     return grid.mul(255).round_().clamp_(0, 255).byte().cpu().numpy()
 
 
-def describe_networks(mouth_region_size: int, kind: FeatureKind) -> Metadata:
-    """What networks trained at this mouth region and on these speech features are for."""
-    return Metadata(mouth_region_size, kind.name, kind.channels, kind.rows_per_frame)
+def describe_networks(mouth_region_size: int | None, kind: FeatureKind, feature_channel: int | None = None) -> Metadata:
+    """What networks trained at this mouth region and on these speech features are for.
+
+    `feature_channel` is the generator's; a SyncNet has none.
+    """
+    return Metadata(mouth_region_size, kind.name, kind.channels, kind.rows_per_frame, feature_channel)
 
 
 def coarse_checkpoint(coarse2fine: bool, path: Path | None) -> Checkpoint | None:
@@ -415,6 +425,11 @@ def coarse_checkpoint(coarse2fine: bool, path: Path | None) -> Checkpoint | None
     if path is not None and not coarse2fine:
         raise UserError("--coarse_model_path: is used with --coarse2fine only; add that, or leave the path out")
     return None if path is None else read_checkpoint(path, "--coarse_model_path")
+
+
+def choose_feature_channel(asked: int | None, start: Checkpoint | None) -> int:
+    """Channels of the generator's feature maps: as asked for, else those of the weights to start from, else 256."""
+    return asked or (start and start.metadata.feature_channel) or PUBLISHED_FEATURE_CHANNEL
 
 
 class StopSignals:
