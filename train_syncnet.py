@@ -11,6 +11,7 @@ from dataset.lips import LipSyncSamples
 from dataset.loading import LoadingSettings, open_training_data
 from dataset.samples import SyncSamples
 from models.steps import SyncPairs, SyncStep
+from models.syncnet import initialise
 from utils.checkpoints import SYNCNET
 from utils.distributed import Processes, training_processes
 from utils.errors import run_script
@@ -33,8 +34,10 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     data = open_training_data(samples, pick(LoadingSettings, options), processes, device, judged)
 
     torch.manual_seed(options.seed)
+    pairs = SyncPairs(in_channel_audio=data.kind.channels)
+    initialise(pairs)
     networks = TrainedNetworks(
-        {SYNCNET: SyncPairs(in_channel_audio=data.kind.channels)},
+        {SYNCNET: pairs},
         {SYNCNET: options.lr},
         pick(OptimisationSettings, options),
         processes,

@@ -247,11 +247,15 @@ class SyncPairs(SyncNet):
     ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """Score maps [B, 1, h, w] of the pairs in sync and of the others, and the codes [B, channels] of those in sync.
 
-        Arguments as in SyncStep.
+        The codes are given as they are before their ReLU. Arguments as in SyncStep.
         """
-        face = self.face_encoder(mouths)
-        own, other = self.audio_encoder(torch.cat([audio, negative_audio])).chunk(2)
-        return self.score(face, own), self.score(face, other), [face.mean((2, 3)), own]
+        *layers, last = self.face_encoder.face_conv
+        seen = last.conv(nn.Sequential(*layers)(mouths))
+        face = last.activate(seen.clone())
+        *layers, last = self.audio_encoder.audio_conv
+        heard = last.conv(nn.Sequential(*layers)(torch.cat([audio, negative_audio])))
+        own, other = last.activate(heard.clone()).mean(2).chunk(2)
+        return self.score(face, own), self.score(face, other), [seen.mean((2, 3)), heard.mean(2).chunk(2)[0]]
 
 
 class SyncStep:
@@ -260,7 +264,8 @@ class SyncStep:
     The score is not clamped: outside 0 .. 1 a clamped one has no gradient, and cannot come back.
 
     With little data the score stays at chance for long: nothing tells the encoders what to look and listen for. Where
-    `lips` are given, two channels of either code for each of their numbers are therefore trained to differ by it.
+    `lips` are given, two channels of either code are therefore trained to tell each of their numbers, one with its
+    sign turned, for the ReLU behind them.
 
     Args:
         networks: net, a SyncPairs.
@@ -335,8 +340,10 @@ class SyncStep:
         known, count = lips.isfinite(), lips.shape[1]
         losses = {}
         for name, code in zip(("lips_seen", "lips_heard"), codes, strict=True):
-            told = (code[:, :count] - code[:, count : 2 * count]).float()  # a code has no numbers below 0
-            losses[name] = ((told - lips.nan_to_num()).square() * known).sum() / known.sum().clamp(min=1)
+            # What is above rest in one channel, what is below in another, as both have yet to pass a ReLU.
+            told = (code[:, : 2 * count].float() * lips.new_tensor([1.0, -1.0]).repeat_interleave(count)).chunk(2, 1)
+            errors = sum((half - lips.nan_to_num()).square() for half in told) / 2
+            losses[name] = (errors * known).sum() / known.sum().clamp(min=1)
         return losses
 
     @staticmethod
