@@ -1,5 +1,6 @@
 """Batches for training: in an order that can be taken up again anywhere, loaded ahead, brought to the device."""
 
+import atexit
 import itertools
 import logging
 import multiprocessing
@@ -276,6 +277,16 @@ def _open_crops(cache: str, videos: list[Video], mouth_region_size: int, device:
         return CropFiles(size)
     paths = list(dict.fromkeys(path for video in videos for clip in video.clips for path in clip.frame_paths))
     return CropMemory(paths, size, device if cache == "device" else torch.device("cpu"))
+
+
+def _end_workers() -> None:
+    """At the interpreter's end: it asks daemons by SIGTERM, which loader processes ignore, and waits for them."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+atexit.register(_end_workers)  # runs before multiprocessing's own, which was registered earlier
 
 
 def _context() -> str:

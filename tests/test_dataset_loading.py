@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -135,6 +138,16 @@ def test_an_error_in_the_loader_comes_out_as_itself(json_path, tmp_path, workers
     with pytest.raises(UserError, match=r"^--train_data: too many crops of it cannot be read") as caught:
         take(data.train, 1)
     assert "\n" not in str(caught.value)
+
+
+def test_a_program_ends_though_its_stream_was_left_open(json_path):
+    code = (
+        "import sys; from pathlib import Path; import test_dataset_loading as t; "
+        "stream = t.open_data(Path(sys.argv[1]), num_workers=1).train.stream(1, 0); next(stream)"
+    )
+    tests = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)])}
+    subprocess.run([sys.executable, "-c", code, json_path], check=True, timeout=120, env=environment)
 
 
 def test_samples_may_be_made_in_another_way_to_report_on(json_path):

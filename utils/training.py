@@ -292,7 +292,8 @@ class TrainingLoop:
         values: dict[str, Any] = {"epoch": self.position.epoch, "samples": self.position.step * self.data.batch_size}
         values |= means
         values |= {f"lr_{name}": rate for name, rate in rates.items()}
-        values |= {f"gradient_norm_{name}": update.gradient_norm for name, update in self.networks.updates.items()}
+        norms = {f"gradient_norm_{name}": update.gradient_norm for name, update in self.networks.updates.items()}
+        values |= {name: norm for name, norm in norms.items() if math.isfinite(norm)}  # JSON knows no other numbers
         values["memory_mib"] = peak_memory(self.networks.device)
         log.write("train", self.position.step, values)
         return {name: f"{value:.3g}" for name, value in means.items()}
