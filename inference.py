@@ -51,6 +51,7 @@ def build_dubber(options: argparse.Namespace) -> "Dubber":
         UserError: unusable weights, device or feature model.
     """
     from models.dinet import DINet
+    from models.inference_form import to_inference_form
     from utils.checkpoints import AVERAGE_SUFFIX, PUBLISHED_FEATURE_CHANNEL, load_network, read_checkpoint
     from utils.device import choose_device, choose_dtype
     from utils.dubbing import Dubber, Speech
@@ -75,6 +76,7 @@ def build_dubber(options: argparse.Namespace) -> "Dubber":
     )
     averaged = f"net_g{AVERAGE_SUFFIX}"
     load_network(network, checkpoint, averaged if averaged in checkpoint.networks else "net_g", CHECKPOINT_OPTION)
+    network = to_inference_form(network, device, dtype)
     generator = DINetMouthGenerator(network, mouth_region_size or PUBLISHED_MOUTH_REGION_SIZE, device, dtype)
 
     extractor = FeatureExtractor(kind.name, options.deepspeech_model_path, options.whisper_model)

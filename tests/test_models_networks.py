@@ -20,6 +20,7 @@ from golden.networks import (
 )
 
 from models.dinet import ANGLE, AdaAT, DINet
+from models.inference_form import fold_norms, to_inference_form
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
 
@@ -96,6 +97,25 @@ class TestGenerator:
             output = network(torch.rand(1, 3, 52, 40), torch.rand(1, 15, 52, 40), torch.randn(1, channels, rows))
         assert output.shape == (1, 3, 52, 40)
         assert output.min() > 0 and output.max() < 1
+
+    def test_the_form_for_inference_gives_the_same(self, eval_generator):
+        source, reference, audio = generator_inputs()
+        with torch.no_grad():
+            expected = eval_generator(source, reference, audio)
+            network = to_inference_form(generator(), torch.device("cpu"), torch.float32)
+            folded = network.generate(source, network.encode_reference(reference), audio)
+            half = to_inference_form(generator(), torch.device("cpu"), torch.float16)
+            source, reference, audio = (x.half() for x in (source, reference, audio))
+            rounded = half.generate(source, half.encode_reference(reference), audio).float()
+        norms = [name for name, part in network.named_modules() if isinstance(part, torch.nn.BatchNorm2d)]
+        assert norms and all(name.endswith("norm1") for name in norms)
+        assert half.adaAT.scale[0].weight.dtype == torch.float32
+        assert largest_difference(folded, expected) < 1e-4
+        assert -10 * torch.log10((rounded - expected).square().mean()) > 45
+
+    def test_norms_in_training_are_not_folded(self):
+        with pytest.raises(RuntimeError, match="eval mode"):
+            fold_norms(generator().train())
 
     def test_a_narrow_one_is_smaller_and_encodes_its_references_alike(self):
         torch.manual_seed(0)

@@ -22,35 +22,38 @@ class MouthGenerator(Protocol):
 
 
 class DINetMouthGenerator:
-    """A DINet network in eval mode, its references encoded once."""
+    """A DINet network in eval mode, its references encoded once.
+
+    Args:
+        network: a DINet in the form for inference, on the device and in the number format.
+        mouth_region_size: side of the mouth region in pixels.
+        device: where to run it.
+        dtype: number format of its convolutions.
+    """
 
     def __init__(self, network: torch.nn.Module, mouth_region_size: int, device: torch.device, dtype: torch.dtype):
         self.mouth_region_size = mouth_region_size
         self.device = device
         self.dtype = dtype
-        self.network = network.eval().requires_grad_(False).to(device)
-        if device.type == "cuda":
-            self.network.to(memory_format=torch.channels_last)
+        self.network = network
         self.reference_code = None
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     @torch.inference_mode()
     def set_references(self, references: torch.Tensor) -> None:
         """See MouthGenerator."""
-        stacked = references.flatten(0, 1)[None].to(self.device)
-        with self._autocast():
-            self.reference_code = self.network.encode_reference(stacked)
+        self.reference_code = self.network.encode_reference(self._placed(references.flatten(0, 1)[None]))
 
     @torch.inference_mode()
     def __call__(self, crops: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
         """See MouthGenerator."""
-        masked = crops.clone()
+        masked = self._placed(crops)
         rows, columns = mouth_region(self.mouth_region_size)
         masked[:, :, rows, columns] = 0
-        with self._autocast():
-            return self.network.generate(masked, self.reference_code, audio).float()
+        return self.network.generate(masked, self.reference_code, audio.to(self.dtype)).float()
+
+    def _placed(self, pictures: torch.Tensor) -> torch.Tensor:
+        """A copy on the device, in the network's number format and layout."""
+        return pictures.to(self.device, self.dtype, memory_format=torch.channels_last, copy=True)
 
 
 def crops_to_tensor(crops: np.ndarray, device: torch.device) -> torch.Tensor:
