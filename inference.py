@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from config.inference import InferenceParser
 from config.parser import ASSERTS_DOWNLOAD, pick
 from utils.errors import UserError, make_folder, require_file, run_script
+from utils.job_list import ListedJob, read_jobs
 
 if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help or a mistyped path
     from utils.dubbing import Dubber, DubbingReport
@@ -28,20 +29,26 @@ def check_files(options: argparse.Namespace) -> None:
     Raises:
         UserError: naming the option.
     """
-    require_file(options.source_video_path, "--source_video_path")
-    require_file(options.driving_audio_path, "--driving_audio_path")
-    if options.source_openface_landmark_path is not None:
-        require_file(
-            options.source_openface_landmark_path,
-            "--source_openface_landmark_path",
-            "leave the option out to detect the landmarks",
-        )
+    if options.jobs is None:
+        _check_source(options.source_video_path, options.driving_audio_path, options.source_openface_landmark_path)
+    elif any((options.source_video_path, options.driving_audio_path, options.source_openface_landmark_path)):
+        raise UserError("--jobs: names sources, audio and landmarks; leave the options for a single video out")
     require_file(
         options.pretrained_clip_DINet_path,
         CHECKPOINT_OPTION,
         f"train one, or take clip_training_DINet_256mouth.pth of asserts.zip from {ASSERTS_DOWNLOAD}",
     )
     make_folder(options.res_video_dir, "--res_video_dir")
+
+
+def _check_source(source: Path | None, audio: Path | None, landmarks: Path | None) -> None:
+    for path, option in ((source, "--source_video_path"), (audio, "--driving_audio_path")):
+        if path is None:
+            raise UserError(f"{option}: is needed, unless --jobs names a list of videos")
+        require_file(path, option)
+    if landmarks is not None:
+        option = "--source_openface_landmark_path"
+        require_file(landmarks, option, "leave the option out to detect the landmarks")
 
 
 def build_dubber(options: argparse.Namespace) -> "Dubber":
@@ -133,11 +140,12 @@ def log_report(report: "DubbingReport") -> None:
     logger.info(f"result: {report.result}")
 
 
-def main() -> None:
-    """Run the script."""
-    options = InferenceParser().parse_args()
-    check_files(options)
-    dubber = build_dubber(options)
+def dub_one(options: argparse.Namespace, dubber: "Dubber") -> None:
+    """Dub the video that the options name.
+
+    Raises:
+        UserError: see Dubber.dub.
+    """
     from utils.dubbing import DubbingJob, DubbingOptions
 
     name = options.source_video_path.stem
@@ -148,12 +156,52 @@ def main() -> None:
         landmark_path=options.source_openface_landmark_path,
         face_video=options.res_video_dir / f"{name}_synthetic_face.mp4" if options.save_face_video else None,
     )
+    with progress_bars() as progress:
+        report = dubber.dub(job, pick(DubbingOptions, options), progress)
+    log_report(report)
+
+
+def dub_all(options: argparse.Namespace, jobs: list[ListedJob], dubber: "Dubber") -> int:
+    """Dub the videos of a list; one that fails is named with its cause, and the others go on.
+
+    Gives the number of those that failed.
+    """
+    from utils.dubbing import DubbingJob, DubbingOptions
+
+    failed = kept = 0
+    for number, job in enumerate(jobs, 1):
+        logger.info(f"job {number} of {len(jobs)}: {job.source} with {job.audio}")
+        if options.resume and job.result.exists():
+            kept += 1
+            logger.info(f"{job.result} is there already")
+            continue
+        try:
+            _check_source(job.source, job.audio, job.landmarks)
+            make_folder(job.result.parent, "--jobs")
+            faces = job.result.with_name(f"{job.result.stem}_synthetic_face.mp4") if options.save_face_video else None
+            task = DubbingJob(job.source, job.audio, job.result, job.landmarks, faces)
+            with progress_bars() as progress:
+                report = dubber.dub(task, pick(DubbingOptions, options), progress)
+            log_report(report)
+        except UserError as error:
+            failed += 1
+            logger.warning(f"{options.jobs}, line {job.line} failed: {error}")
+    logger.info(f"{len(jobs) - failed - kept} of {len(jobs)} jobs dubbed, {kept} there already, {failed} failed")
+    return failed
+
+
+def main() -> int:
+    """Run the script."""
+    options = InferenceParser().parse_args()
+    check_files(options)
+    jobs = None if options.jobs is None else read_jobs(options.jobs, options.res_video_dir)
+    dubber = build_dubber(options)
     if options.batch_size is None:
         options.batch_size = 2 if dubber.generator.device.type == "cpu" else 16
-    dubbing_options = pick(DubbingOptions, options)
-    with progress_bars() as progress:
-        report = dubber.dub(job, dubbing_options, progress)
-    log_report(report)
+    if jobs is None:
+        dub_one(options, dubber)
+        return 0
+    return 1 if dub_all(options, jobs, dubber) else 0
 
 
 if __name__ == "__main__":

@@ -32,13 +32,20 @@ class InferenceParser(ScriptParser):
         add = self.add_argument
         files = self.add_argument_group("files")
         add = files.add_argument
-        add("--source_video_path", type=Path, required=True, help="video (or picture) of someone's face")
+        add("--source_video_path", type=Path, help="video (or picture) of someone's face")
         add(
             "--source_openface_landmark_path",
             type=Path,
             help="OpenFace csv of the source video; without it the landmarks are detected",
         )
-        add("--driving_audio_path", type=Path, required=True, help="speech: an audio file, or a video with sound")
+        add("--driving_audio_path", type=Path, help="speech: an audio file, or a video with sound")
+        add(
+            "--jobs",
+            type=Path,
+            help="many videos in one run, in place of the three options before: a csv with the columns source, audio "
+            "and, if wanted, result and landmarks, or lines of JSON with these keys",
+        )
+        add("--resume", action="store_true", help="with --jobs: what has its result already is not dubbed again")
         add(
             "--pretrained_clip_DINet_path",
             type=Path,

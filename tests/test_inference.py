@@ -19,10 +19,12 @@ import inference
 from config.inference import InferenceParser
 from models.dinet import DINet
 from models.syncnet import SyncNet
+from utils import dubbing
 from utils.checkpoints import Metadata, write_checkpoint
 from utils.crop_geometry import mouth_region
 from utils.dubbing import Dubber, DubbingJob, DubbingOptions, Speech, forward_backward
-from utils.errors import run_script
+from utils.errors import UserError, run_script
+from utils.job_list import ListedJob, read_jobs
 from utils.speech_features import extract_features
 from utils.video import VideoReader
 
@@ -294,6 +296,74 @@ def test_weights_of_ours_need_no_flags(media, monkeypatch, capfd, tmp_path):
         "face_synthetic_face.mp4",
     ]
     assert frames_of(tmp_path / "new" / "folder" / "face_synthetic_face.mp4")[0].shape == (104, 80)
+
+
+def test_many_jobs_in_one_run(media, monkeypatch, capfd, caplog, tmp_path):
+    caplog.set_level("INFO")
+    for name in ("one", "two"):
+        write_speech(tmp_path / f"{name}.wav", 0.16)
+    (tmp_path / "jobs.csv").write_text(
+        "source, audio, result\n"
+        f"{media / 'face.mp4'}, {tmp_path / 'one.wav'}, {tmp_path / 'first.mp4'}\n"
+        f"{media / 'face.mp4'}, {tmp_path / 'nowhere.wav'},\n"
+        f"{media / 'face.mp4'}, {tmp_path / 'two.wav'},\n"
+    )
+    reads = []
+    real = dubbing.prepare_source
+    monkeypatch.setattr(dubbing, "prepare_source", lambda *options: reads.append(options[0]) or real(*options))
+    arguments = ["--jobs", tmp_path / "jobs.csv", "--pretrained_clip_DINet_path", media / "mel64.pth"]
+    arguments += ["--res_video_dir", tmp_path / "results", "--landmark_dir", tmp_path / "landmarks", "--resume"]
+    status, _ = run_in_process(monkeypatch, capfd, arguments)
+    assert status == 1
+    assert (
+        f"{tmp_path / 'jobs.csv'}, line 3 failed: --driving_audio_path: {tmp_path / 'nowhere.wav'} does not exist"
+        in caplog.messages
+    )
+    assert caplog.messages[-1] == "2 of 3 jobs dubbed, 0 there already, 1 failed"
+    assert len(frames_of(tmp_path / "first.mp4")) == 4
+    assert len(frames_of(tmp_path / "results" / "face_two_facial_dubbing_add_audio.mp4")) == 4
+    assert len(reads) == 1  # the second one with the same source has it prepared
+    write_speech(tmp_path / "nowhere.wav", 0.16)
+    status, _ = run_in_process(monkeypatch, capfd, arguments)
+    assert (status, caplog.messages[-1]) == (0, "1 of 3 jobs dubbed, 2 there already, 0 failed")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("j.csv", "source,sound\na,b\n", "line 2 has no audio"),
+        ("j.csv", "source,audio,face\na,b,c\n", "line 2 has 'face', which is not understood"),
+        ("j.csv", "source,audio\n", "names no job"),
+        ("j.csv", "source,audio,result\na,b,x.mp4\nc,d,x.mp4\n", "2 jobs that write"),
+        ("j.jsonl", "source,audio\n", "cannot be read"),
+        ("j.jsonl", '{"source": "a", "audio": 3}\n', "line 1 has 'audio', which is not understood"),
+        ("j.jsonl", "[1]\n", "a line is not an object"),
+    ],
+)
+def test_a_wrong_list_of_jobs_is_refused(tmp_path, name, content, problem):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=f"^--jobs: .*{problem}"):
+        read_jobs(tmp_path / name, tmp_path)
+
+
+def test_jobs_as_json_lines(tmp_path):
+    (tmp_path / "j.jsonl").write_text('{"source": "a.mp4", "audio": "b.wav", "landmarks": "c.csv"}\n\n')
+    (job,) = read_jobs(tmp_path / "j.jsonl", Path("results"))
+    assert job == ListedJob(
+        1, Path("a.mp4"), Path("b.wav"), Path("results/a_b_facial_dubbing_add_audio.mp4"), Path("c.csv")
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ([], "--source_video_path: is needed, unless --jobs names a list of videos"),
+        (["--source_video_path", "a.mp4", "--jobs", "b.csv"], "--jobs: names sources, audio and landmarks"),
+    ],
+)
+def test_a_source_or_a_list_of_jobs_is_needed(options, problem):
+    with pytest.raises(UserError, match=f"^{problem}"):
+        inference.check_files(InferenceParser().parse_args(options))
 
 
 def garbage(path, size=5000):

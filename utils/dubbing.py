@@ -16,7 +16,9 @@ import torch
 
 from utils.blending import match_colour, paste_mask
 from utils.crop_geometry import network_size
+from utils.errors import require_file
 from utils.face_crop import FaceCrop, cut_face, paste_face
+from utils.files import file_fingerprint
 from utils.memory import return_large_blocks
 from utils.mouth_generator import MouthGenerator, crops_to_tensor, tensor_to_crops
 from utils.pipeline import StageClock, batched, in_background
@@ -110,7 +112,7 @@ class Dubber:
     """Dubs videos with one generator that is loaded once.
 
     Args:
-        generator: makes faces with a new mouth.
+        generator: makes faces with a new mouth; no one else may use it.
         read_speech: reads an audio file, as features that the generator was trained on.
         landmark_dir: where detected landmarks are kept, so that a second run on a video is quick; None keeps none.
     """
@@ -121,6 +123,7 @@ class Dubber:
         self.generator = generator
         self.read_speech = read_speech
         self.landmark_dir = landmark_dir
+        self._last: tuple[tuple, PreparedSource, list[int]] | None = None
 
     def dub(
         self, job: DubbingJob, options: DubbingOptions | None = None, progress: Progress | None = None
@@ -142,18 +145,39 @@ class Dubber:
         clock = StageClock()
         speech = self.read_speech(job.audio)
         clock.add("speech features", time.perf_counter() - start)
-        prepared = prepare_source(
-            job.source, job.landmark_path, self.landmark_dir, options.face, options.crop_radius, progress, clock
-        )
-        begin = time.perf_counter()
-        references = self._choose_references(prepared, options)
-        clock.add("references", time.perf_counter() - begin)
+        prepared, references = self._prepare(job, options, progress, clock)
         rate = options.fps or prepared.reader.info.rate
         count = max(1, round(speech.duration * rate))
         ticks = self._dubbed(prepared, speech.features, rate, count, options, clock)
         untouched = self._write(ticks, prepared, speech, job, rate, count, options, progress, clock)
         total = time.perf_counter() - start
         return DubbingReport(job.result, count, rate, untouched, references, clock.seconds, total)
+
+    def _prepare(
+        self, job: DubbingJob, options: DubbingOptions, progress: Progress, clock: StageClock
+    ) -> tuple[PreparedSource, list[int]]:
+        """The source, its references handed to the generator; nothing to do where the last job had the same one."""
+        choices = (options.face, options.crop_radius, options.reference_selection, options.reference_frames)
+        source = require_file(job.source, "--source_video_path")
+        landmarks = job.landmark_path and require_file(job.landmark_path, "--source_openface_landmark_path")
+        key = (
+            source,
+            file_fingerprint(source),
+            landmarks,
+            landmarks and file_fingerprint(landmarks),
+            choices,
+            options.seed,
+        )
+        if self._last is None or self._last[0] != key:
+            self._last = None
+            prepared = prepare_source(
+                job.source, job.landmark_path, self.landmark_dir, options.face, options.crop_radius, progress, clock
+            )
+            begin = time.perf_counter()
+            references = self._choose_references(prepared, options)
+            clock.add("references", time.perf_counter() - begin)
+            self._last = (key, prepared, references)
+        return self._last[1:]
 
     def _choose_references(self, prepared: PreparedSource, options: DubbingOptions) -> list[int]:
         """Choose the reference frames and hand their crops to the generator."""
