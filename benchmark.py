@@ -1,4 +1,4 @@
-"""Measure speed, side by side with a straight reading of the published code: python benchmark.py training."""
+"""Measure speed, side by side with a straight reading of the published code: python benchmark.py inference|training."""
 
 import argparse
 import contextlib
@@ -16,25 +16,35 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from config.benchmark import BenchmarkParser
 from dataset.loading import LoadingSettings, open_training_data
 from dataset.manifest import Clip, Video, read_manifest, write_manifest
 from dataset.samples import FrameSamples
-from models.dinet import ANGLE, AdaAT
+from models.dinet import ANGLE, AdaAT, DINet
 from models.dinet_networks import NetworkSettings, make_dinet_networks
+from models.inference_form import to_inference_form
 from models.perceptual import VGG19_CONVS, PerceptualNetwork
 from models.steps import FrameStep, LossWeights
+from utils.audio import Waveform, load_waveform, write_wav
 from utils.crop_geometry import mouth_region, network_size
 from utils.data_settings import clip_name, frame_name
-from utils.device import choose_device
+from utils.device import choose_device, choose_dtype
 from utils.distributed import Processes
+from utils.dubbing import Dubber, DubbingJob, DubbingOptions, Speech
 from utils.errors import run_script
+from utils.face_tracker import FaceTracker
 from utils.files import atomic_path
+from utils.landmarks import follow_face, write_openface_csv
+from utils.mouth_generator import DINetMouthGenerator
 from utils.perceptual_weights import load_perceptual_network
 from utils.pictures import write_jpeg
-from utils.speech_features import KINDS
+from utils.published_dubbing import PublishedDubbing
+from utils.speech_features import KINDS, FeatureExtractor
 from utils.trained_networks import OptimisationSettings, TrainedNetworks
+from utils.training_log import peak_memory
+from utils.video import VideoReader, VideoWriter, rgb_patch, set_rgb_patch
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +52,8 @@ MADE_UP_CLIPS = 8
 MADE_UP_CROP = network_size(256)
 """Height and width of made-up crops: as of a face in a video of 512 pixels."""
 SEED = 456
+SOURCE_SIZES = {"512": (512, 512), "720p": (1280, 720), "1080p": (1920, 1080)}
+"""Width and height of the videos to dub."""
 
 
 class VolumeAdaAT(AdaAT):
@@ -213,6 +225,13 @@ def timed(steps: int, step: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
+def device_name(device: torch.device) -> str:
+    """The device, for the record."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def measure_training(options: argparse.Namespace, device: torch.device, data: Path) -> dict:
     """Run the published loop and ours in turn, round by round; figures by name."""
 
@@ -239,7 +258,7 @@ def measure_training(options: argparse.Namespace, device: torch.device, data: Pa
     # The fastest round is the one that other programs disturbed least.
     speeds = {name: samples / min(times) for name, times in seconds.items()}
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()}",
+        "device": device_name(device),
         "mouth_region_size": options.mouth_region_size,
         "batch_size": options.batch_size,
         "samples_per_second": speeds,
@@ -260,7 +279,164 @@ def training(options: argparse.Namespace) -> dict:
         return measure_training(options, device, options.train_data or make_up_data(Path(folder)))
 
 
-COMMANDS = {"training": training}
+def make_source(options: argparse.Namespace, size: tuple[int, int], folder: Path) -> Path:
+    """The example (or `--source_video_path`) at a size (width, height), filled up with its edges, as H.264."""
+    reader = VideoReader(options.source_video_path)
+    info = reader.info
+    width, height = size
+    scale = min(width / info.width, height / info.height)
+    inner = (round(info.width * scale), round(info.height * scale))
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    sides = (top, height - inner[1] - top, left, width - inner[0] - left)
+    path = folder / f"{options.source_video_path.stem}_{width}x{height}.mp4"
+    with VideoWriter(path, width, height, info.rate, info.colour, comment="made by benchmark.py") as writer:
+        for frame in reader.frames():
+            picture = cv2.resize(rgb_patch(frame.yuv, 0, info.height, 0, info.width, info.colour), inner)
+            picture = cv2.copyMakeBorder(picture, *sides, cv2.BORDER_REPLICATE)
+            yuv = np.empty((height * 3 // 2, width), np.uint8)
+            set_rgb_patch(yuv, 0, 0, picture, info.colour)
+            writer.write(yuv)
+    return path
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Multiplications and additions a second of a large matrix product: what the device reaches at best."""
+    size = 8192 if device.type == "cuda" else 1536
+    one, two = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    for _ in range(2):
+        one @ two
+    return 2 * size**3 * 5 / timed(5, lambda: one @ two, device)
+
+
+def measure_generator(options: argparse.Namespace, size: int, device: torch.device) -> dict:
+    """Frames a second of the generator alone: the published forward pass, frame by frame, and ours by precision."""
+    torch.manual_seed(SEED)
+    height, width = network_size(size)
+    crops, references, audio = torch.rand(8, 3, height, width), torch.rand(1, 15, height, width), torch.randn(8, 80, 20)
+    state = DINet(audio_channel=audio.shape[1]).state_dict()
+
+    def fresh() -> DINet:
+        network = DINet(audio_channel=audio.shape[1])
+        network.load_state_dict(state)
+        return network.eval()
+
+    published = fresh()
+    published.adaAT = VolumeAdaAT(published.adaAT.commn_linear[0].in_features)
+    published.adaAT.load_state_dict(fresh().adaAT.state_dict())
+    published.eval().to(device)
+
+    def published_frame() -> None:
+        with torch.no_grad():
+            published(crops[:1].to(device), references.to(device), audio[:1].to(device)).cpu()
+
+    ways: dict[str, tuple[Callable[[], None], int]] = {"published": (published_frame, 1)}
+    for precision in options.precision:
+        dtype = choose_dtype(precision, device)
+        network = to_inference_form(fresh(), device, dtype)
+        generator = DINetMouthGenerator(network, size, device, dtype)
+        generator.set_references(references[0].unflatten(0, (5, 3)))
+        batch = options.batch_size or (2 if device.type == "cpu" else 16)
+        some, speech = (x.repeat(batch, *[1] * (x.dim() - 1))[:batch] for x in (crops, audio))
+        ways[precision] = (lambda g=generator, c=some, a=speech: g(c.to(device), a.to(device)).cpu(), batch)
+    with FlopCounterMode(display=False) as counter:
+        published_frame()
+    seconds: dict[str, list[float]] = {}
+    for step, _ in ways.values():
+        timed(1, step, device)
+    for _ in range(options.rounds):
+        for name, (step, batch) in ways.items():
+            seconds.setdefault(name, []).append(timed(1, step, device) / batch)
+    speeds = {name: 1 / min(times) for name, times in seconds.items()}
+    figures = {
+        "frames_per_second": speeds,
+        "times_published": {name: speed / speeds["published"] for name, speed in speeds.items()},
+        "published_flop_per_frame": counter.get_total_flops(),
+    }
+    logger.info(f"generator, mouth {size}: {figures}")
+    return figures
+
+
+def measure_dubbing(options: argparse.Namespace, size: int, name: str, device: torch.device, folder: Path) -> dict:
+    """Frames a second of a whole dub with landmarks at hand, published and ours by precision, and where time goes."""
+    source = make_source(options, SOURCE_SIZES[name], folder)
+    reader = VideoReader(source)
+    tracker = FaceTracker(float(reader.info.rate))
+    count = 0
+    for frame in reader.frames():
+        tracker.add(frame.luma)
+        count += 1
+    table = tracker.finish(np.zeros(1, int))
+    csv_path = folder / f"{source.stem}.csv"
+    write_openface_csv(csv_path, table, float(reader.info.rate))
+    points = follow_face(table, count, np.zeros(1, int))
+    audio = folder / "speech.wav"
+    waveform = load_waveform(options.driving_audio_path, "--driving_audio_path")
+    write_wav(audio, Waveform(waveform.samples[: round(options.seconds * waveform.rate)], waveform.rate))
+    features, duration = FeatureExtractor("mel").extract(audio, "--driving_audio_path")
+    ticks = np.arange(round(duration * reader.info.rate)) / float(reader.info.rate)
+    torch.manual_seed(SEED)
+    state = DINet(audio_channel=features.kind.channels).state_dict()
+
+    def fresh() -> DINet:
+        network = DINet(audio_channel=features.kind.channels)
+        network.load_state_dict(state)
+        return network.eval()
+
+    def published() -> tuple[int, dict[str, float]]:
+        network = fresh()
+        network.adaAT.__class__ = VolumeAdaAT
+        with tempfile.TemporaryDirectory(dir=folder) as frames:
+            way = PublishedDubbing(network.to(device), size, device, Path(frames))
+            made = way.dub(source, points, features.window(ticks), audio, folder / "published.mp4")
+        return made, way.seconds
+
+    def ours(precision: str) -> tuple[int, dict[str, float]]:
+        dtype = choose_dtype(precision, device)
+        generator = DINetMouthGenerator(to_inference_form(fresh(), device, dtype), size, device, dtype)
+        dubber = Dubber(generator, lambda path: Speech(features, duration, path))
+        batch = options.batch_size or (2 if device.type == "cpu" else 16)
+        report = dubber.dub(
+            DubbingJob(source, audio, folder / f"{precision}.mp4", csv_path), DubbingOptions(batch_size=batch)
+        )
+        return report.frames, report.seconds
+
+    speeds, stages = {}, {}
+    for way in ("published", *options.precision):
+        began = time.perf_counter()
+        made, stages[way] = published() if way == "published" else ours(way)
+        speeds[way] = made / (time.perf_counter() - began)
+        logger.info(f"mouth {size}, source {name}, {way}: {speeds[way]:.2f} frames a second")
+    return {
+        "frames_per_second": speeds,
+        "times_published": {way: speed / speeds["published"] for way, speed in speeds.items()},
+        "busy_seconds": stages,
+    }
+
+
+def inference(options: argparse.Namespace) -> dict:
+    """Figures of the inference command."""
+    device = choose_device(options.device)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    figures: dict = {
+        "device": device_name(device),
+        "torch": torch.__version__,
+        "peak_flop_per_second": {
+            precision: peak_flops(device, choose_dtype(precision, device)) for precision in options.precision
+        },
+        "generator": {size: measure_generator(options, size, device) for size in options.mouth_region_size},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        figures["dubbing"] = {
+            f"mouth {size}, source {name}": measure_dubbing(options, size, name, device, Path(folder))
+            for size in options.mouth_region_size
+            for name in options.source_size
+        }
+    figures["peak_memory_mib"] = peak_memory(device)
+    return figures
+
+
+COMMANDS = {"inference": inference, "training": training}
 
 
 def main() -> None:

@@ -1,9 +1,12 @@
 """Options of benchmark.py."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from config.parser import ScriptParser, positive_int
+
+_EXAMPLE = Path(__file__).parent.parent / "asserts" / "example"
 
 
 class BenchmarkParser(ScriptParser):
@@ -12,7 +15,33 @@ class BenchmarkParser(ScriptParser):
     def __init__(self):
         super().__init__("Measure speed, side by side with a straight reading of the published code.")
         commands = self.add_subparsers(dest="command", required=True, parser_class=ScriptParser, metavar="COMMAND")
+        self._add_inference(commands)
         self._add_training(commands)
+
+    def _add_inference(self, commands: argparse._SubParsersAction) -> None:
+        text = "dubbing, the generator alone and from end to end with landmarks at hand, frames a second"
+        add = commands.add_parser("inference", help=text, description=f"Measure {text}.").add_argument
+        add("--source_video_path", type=Path, default=_EXAMPLE / "astronaut.mp4", help="video to dub")
+        add("--driving_audio_path", type=Path, default=_EXAMPLE / "speech.wav", help="speech")
+        add("--seconds", type=float, default=2.0, help="how much of the speech to take")
+        add("--mouth_region_size", type=positive_int, nargs="+", default=[64, 128, 256], help="sides of mouth regions")
+        add("--source_size", choices=("512", "720p", "1080p"), nargs="+", default=["512"], help="sizes of the video")
+        add(
+            "--precision",
+            choices=("fp32", "bf16", "fp16"),
+            nargs="+",
+            default=["fp32"],
+            help="precisions of this project to measure; the published procedure runs in fp32",
+        )
+        add("--batch_size", type=positive_int, help="frames at a time; None: as in inference.py")
+        add("--rounds", type=positive_int, default=3, help="rounds of the generator; of each kind the fastest counts")
+        self._add_common(add)
+
+    @staticmethod
+    def _add_common(add: Callable[..., argparse.Action]) -> None:
+        add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+        add("--threads", type=positive_int, help="CPU threads of PyTorch; None: as many as it takes")
+        add("--json_path", type=Path, help="file for the figures")
 
     def _add_training(self, commands: argparse._SubParsersAction) -> None:
         text = "training of the frame stage, samples a second"
@@ -34,6 +63,4 @@ class BenchmarkParser(ScriptParser):
         add("--cache", choices=("none", "ram", "device"), default="none", help="where this project keeps its crops")
         add("--channels_last", action=argparse.BooleanOptionalAction, help="memory layout; None: as in training")
         add("--compile", action="store_true", help="compile this project's networks with torch.compile")
-        add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-        add("--threads", type=positive_int, help="CPU threads of PyTorch; None: as many as it takes")
-        add("--json_path", type=Path, help="file for the figures")
+        self._add_common(add)
