@@ -1,0 +1,53 @@
+"""Weights made small for sharing."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+from sample_media import formula_state
+
+import export_weights
+from models.dinet import DINet
+from models.lip_reader import AUDIO_ENCODER, LipReader
+from models.syncnet import SyncNet
+from utils.checkpoints import SYNCNET, Metadata, load_network, read_checkpoint, write_checkpoint
+from utils.errors import UserError
+
+METADATA = Metadata(64, "mel", 80, 4, 32)
+
+
+def export(path, result, fp32=False):
+    export_weights.export(Namespace(checkpoint=path, result_path=result, fp32=fp32))
+    return read_checkpoint(result, "--x")
+
+
+def test_the_average_alone_in_half_precision(tmp_path):
+    network = DINet(audio_channel=80, feature_channel=32)
+    average = formula_state(network)
+    optimizer = torch.optim.Adam(network.parameters())
+    networks = {"net_g": network, "net_g_ema": average, "net_dI": {"weight": torch.zeros(1000, 1000)}}
+    write_checkpoint(tmp_path / "all.pth", networks, {"net_g": optimizer}, 7, METADATA)
+    small = export(tmp_path / "all.pth", tmp_path / "small.pth")
+    assert small.metadata == METADATA and small.epoch == 7
+    assert set(small.networks) == {"net_g"} and not small.optimizers
+    load_network(network, small, "net_g", "--x")
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, average[name].half().to(value.dtype)), name
+    assert (tmp_path / "small.pth").stat().st_size < 0.2 * (tmp_path / "all.pth").stat().st_size
+
+
+def test_full_precision_and_syncnet(tmp_path):
+    network = SyncNet(in_channel_audio=80)
+    write_checkpoint(tmp_path / "all.pth", {SYNCNET: network}, {}, 1, METADATA)
+    kept = export(tmp_path / "all.pth", tmp_path / "kept.pth", fp32=True)
+    assert all(torch.equal(kept.networks[SYNCNET][name], value) for name, value in network.state_dict().items())
+
+
+def test_what_cannot_be_exported(tmp_path):
+    write_checkpoint(tmp_path / "a.pth", {AUDIO_ENCODER: LipReader(80, 40)}, {}, 1, METADATA)
+    with pytest.raises(UserError, match=r"^--checkpoint: .*a.pth is a checkpoint \(of net_a\), without a generator"):
+        export(tmp_path / "a.pth", tmp_path / "b.pth")
+    write_checkpoint(tmp_path / "large.pth", {SYNCNET: {"weight": torch.full((1,), 1e6)}}, {}, 1, METADATA)
+    with pytest.raises(UserError, match=r"^--checkpoint: weight of .*large.pth is beyond half precision; use --fp32"):
+        export(tmp_path / "large.pth", tmp_path / "b.pth")
+    assert not (tmp_path / "b.pth").exists()
