@@ -30,6 +30,10 @@ Progress = Callable[[str, int, int], None]
 """Called with a stage's name, how much of it is done, and the total (0 where it is not known)."""
 
 
+class NoFaceError(UserError):
+    """A video without a face that could be dubbed."""
+
+
 @dataclass(frozen=True)
 class PreparedSource:
     """All that is known about a source video before it is dubbed."""
@@ -46,6 +50,7 @@ def prepare_source(
     crop_radius: str,
     progress: Progress,
     clock: StageClock,
+    option: str = "--source_video_path",
 ) -> PreparedSource:
     """Read the source once and plan its crops.
 
@@ -57,15 +62,16 @@ def prepare_source(
         crop_radius: "shot" or "window", see utils.crop_plan.
         progress: called as frames are read.
         clock: receives the busy seconds of each stage.
+        option: command line option that `source` came from, for error messages.
 
     Raises:
         UserError: unreadable video or csv, a csv that does not fit the video, no usable face.
     """
-    reader = VideoReader(source)
+    reader = VideoReader(source, option)
     info = reader.info
     cache = None
     if landmark_path is None and landmark_dir is not None:
-        cache = landmark_dir / f"{source.stem}_{file_fingerprint(source)}.csv"
+        cache = landmark_cache(source, landmark_dir)
         if cache.exists():
             landmark_path = cache
     table = None if landmark_path is None else read_openface_csv(landmark_path)
@@ -91,23 +97,33 @@ def prepare_source(
             table = read_openface_csv(cache)  # its rounding included: the next run must give the same result
     elif landmark_path != cache:
         check_table_fits(table, count, info.width, info.height, landmark_path, "--source_openface_landmark_path")
-    return PreparedSource(reader, _plan(table, shots, count, info, face, crop_radius))
+    return PreparedSource(reader, _plan(table, shots, count, info, face, crop_radius, option))
+
+
+def landmark_cache(source: Path, landmark_dir: Path) -> Path:
+    """Where the detected landmarks of a video are kept."""
+    return landmark_dir / f"{source.stem}_{file_fingerprint(source)}.csv"
 
 
 def _plan(
-    table: LandmarkTable, shots: np.ndarray, count: int, info: VideoInfo, face: int | None, crop_radius: str
+    table: LandmarkTable,
+    shots: np.ndarray,
+    count: int,
+    info: VideoInfo,
+    face: int | None,
+    crop_radius: str,
+    option: str,
 ) -> CropPlan:
     if not table.success.any():
-        raise UserError(
-            f"--source_video_path: no face was found in {info.path}; "
+        raise NoFaceError(
+            f"{option}: no face was found in {info.path}; "
             "use a video with a face seen from the front and at least 40 pixels high"
         )
     points = follow_face(table, count, shots, face)
     points = fill_gaps(points, shots, round(MAX_GAP_SECONDS * info.rate))
     plan = plan_crops(points, shots, info.width, info.height, float(info.rate), crop_radius)
     if not plan.usable.any():
-        raise UserError(
-            f"--source_video_path: no frame of {info.path} has a usable face: "
-            "all are too small or mostly outside the picture"
+        raise NoFaceError(
+            f"{option}: no frame of {info.path} has a usable face: all are too small or mostly outside the picture"
         )
     return plan

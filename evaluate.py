@@ -1,0 +1,200 @@
+"""Score dubbed videos or weights: python evaluate.py --generated DUBBED --reference TRUE."""
+
+import argparse
+import contextlib
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from config.evaluate import EvaluationParser
+from config.inference import InferenceParser
+from utils.errors import UserError, make_folder, require_file, run_script
+
+if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help or a mistyped path
+    from utils.evaluation import Comparison, Instruments, Scores
+
+logger = logging.getLogger(__name__)
+
+SYNCNET_OPTION = "--syncnet_path"
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """See that one of the two ways is chosen whole, that files are there, and make the result folder.
+
+    Raises:
+        UserError: naming the option.
+    """
+    by_videos, by_weights = (options.generated, options.reference), (options.pretrained_clip_DINet_path, options.clips)
+    if any(by_videos) == any(by_weights):
+        raise UserError("give either --generated and --reference, or --checkpoint and --clips")
+    for names, values in (("--generated --reference", by_videos), ("--checkpoint --clips", by_weights)):
+        for name, value in zip(names.split(), values, strict=True):
+            if any(values) and not value:
+                raise UserError(f"{name} is missing; {names.replace(' ', ' and ')} go together")
+    if options.pretrained_clip_DINet_path:
+        require_file(options.pretrained_clip_DINet_path, "--checkpoint")
+    for path in options.driving_audio:
+        require_file(path, "--driving_audio")
+    if options.syncnet_path:
+        require_file(options.syncnet_path, SYNCNET_OPTION, "leave the option out, or train one with train_syncnet.py")
+    make_folder(options.result_dir, "--result_dir")
+
+
+def build_instruments(options: argparse.Namespace) -> tuple["Instruments", dict[str, str]]:
+    """Load the optional networks; also say, by column, what those need that cannot be loaded.
+
+    Raises:
+        UserError: unusable SyncNet weights or device.
+    """
+    from models.syncnet import SyncNet
+    from utils.checkpoints import SYNCNET, load_network, read_checkpoint
+    from utils.device import choose_device
+    from utils.evaluation import REGIONS, Instruments
+    from utils.perceptual_scores import ALEXNET, INCEPTION, FrechetDistance, PerceptualDistance
+    from utils.speech_features import KINDS, FeatureExtractor
+    from utils.sync_score import SyncJudge
+
+    device = choose_device(options.device)
+    instruments, missing = Instruments(), {}
+    lpips_missing, fid_missing = ALEXNET.missing("LPIPS"), INCEPTION.missing("FID")
+    if lpips_missing is None:
+        instruments.lpips = PerceptualDistance(device)
+    else:
+        missing |= {f"lpips_{region}": lpips_missing for region in REGIONS}
+    if fid_missing is None:
+        instruments.make_fid = lambda: FrechetDistance(device)
+    else:
+        missing |= {f"fid_{region}": fid_missing for region in REGIONS}
+    if options.syncnet_path is None:
+        missing |= dict.fromkeys(("sync_confidence", "sync_offset"), f"the sync columns need {SYNCNET_OPTION}")
+    else:
+        checkpoint = read_checkpoint(options.syncnet_path, SYNCNET_OPTION)
+        metadata = checkpoint.metadata
+        kind = KINDS[metadata.audio_feature or "deepspeech"]
+        network = SyncNet(in_channel_audio=kind.channels)
+        load_network(network, checkpoint, SYNCNET, SYNCNET_OPTION)
+        instruments.sync = SyncJudge(network, metadata.mouth_region_size or 256, device)
+        instruments.sync_features = FeatureExtractor(kind.name, options.deepspeech_model_path, options.whisper_model)
+    missing |= dict.fromkeys(("lse_d", "lse_c"), LSE_NEEDS)
+    return instruments, missing
+
+
+LSE_NEEDS = (
+    "LSE-D and LSE-C need syncnet_v2.model (http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model) "
+    "and the face detector sfd_face.pth that its pictures are cut with "
+    "(https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/sfd_face.pth): run Wav2Lip's evaluation on the dubs"
+)
+
+
+@contextlib.contextmanager
+def progress_bar(text: str, total: int) -> Iterator["object"]:
+    """A bar over frames."""
+    from tqdm import tqdm
+
+    with tqdm(desc=text, total=total or None, unit="frame") as bar:
+        yield lambda done, _: bar.update(done - bar.n)
+
+
+def find_comparisons(options: argparse.Namespace) -> list["Comparison"]:
+    """Pair the given videos, or dub the clips.
+
+    Raises:
+        UserError: files that are missing, do not pair or cannot be dubbed.
+    """
+    from utils.evaluation import Comparison, align
+    from utils.evaluation_jobs import dub_clips, pair_files, read_clip_list
+    from utils.video import VideoReader
+
+    if options.generated:
+        comparisons = []
+        for name, generated, reference in pair_files(options.generated, options.reference):
+            other, true = VideoReader(generated, "--generated"), VideoReader(reference, "--reference")
+            sound = generated if other.info.has_audio else reference if true.info.has_audio else None
+            comparison = Comparison(name, "given", "dubbed", generated, reference, sound, not options.other_words)
+            align(true, other, comparison)  # videos that do not match are refused before anything slow starts
+            comparisons.append(comparison)
+        return comparisons
+    from inference import build_dubber, progress_bars
+    from utils.dubbing import DubbingJob, DubbingOptions
+
+    clips = read_clip_list(options.clips)
+    defaults = InferenceParser().parse_args(["--source_video_path", str(clips[0]), "--driving_audio_path", "-"])
+    dubber = build_dubber(argparse.Namespace(**(vars(defaults) | vars(options))))
+    batch_size = options.batch_size or (2 if dubber.generator.device.type == "cpu" else 16)
+
+    def dub(job: DubbingJob) -> None:
+        logger.info(f"dubbing {job.result.name}")
+        with progress_bars() as progress:
+            dubber.dub(job, DubbingOptions(batch_size=batch_size), progress)
+
+    folder = options.result_dir / "dubbed"
+    make_folder(folder, "--result_dir")
+    return dub_clips(clips, options.driving_audio, folder, dub)
+
+
+def add_rows(comparisons: list["Comparison"], options: argparse.Namespace) -> list["Comparison"]:
+    """Put the truth's row before each dub, once a clip and task, and the baselines behind it."""
+    from utils.evaluation_jobs import baselines, truth
+
+    rows = []
+    folder = options.result_dir / "baselines"
+    if options.baselines:
+        make_folder(folder, "--result_dir")
+    for comparison in comparisons:
+        rows += [truth(comparison), comparison]
+        if options.baselines:
+            logger.info(f"making the baselines of {comparison.clip} ({comparison.task})")
+            rows += baselines(comparison, folder, options.landmark_dir)
+    return rows
+
+
+def score_all(
+    comparisons: list["Comparison"], instruments: "Instruments", options: argparse.Namespace
+) -> list["Scores"]:
+    """Score every comparison, with the landmarks of all videos detected before, by several processes."""
+    from utils.evaluation import Evaluator
+    from utils.evaluation_jobs import detect_landmarks
+
+    start = time.perf_counter()
+    detect_landmarks(comparisons, options.landmark_dir, options.workers)
+    evaluator = Evaluator(instruments, options.landmark_dir)
+    scores = []
+    for comparison in comparisons:
+        with progress_bar(f"{comparison.clip}, {comparison.task}: {comparison.row}", 0) as progress:
+            scores.append(evaluator.score(comparison, progress))
+    seconds = time.perf_counter() - start
+    frames = sum(score.frames for score in scores)
+    logger.info(f"{frames} frames scored in {seconds:.1f} s: {frames / seconds:.1f} frames a second")
+    return scores
+
+
+def main() -> None:
+    """Run the script."""
+    options = EvaluationParser().parse_args()
+    check_options(options)
+    instruments, missing = build_instruments(options)
+    comparisons = add_rows(find_comparisons(options), options)
+    scores = score_all(comparisons, instruments, options)
+    from utils.evaluation_report import mean_rows, table_text, write_report
+
+    pooled: dict[tuple[str, str], dict[str, float]] = {}
+    for (task, row, region), distance in instruments.fid.items():
+        pooled.setdefault((task, row), {})[f"fid_{region}"] = distance.value()
+    rows = mean_rows(scores, pooled)
+    facts = {
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "options": {name: str(value) for name, value in vars(options).items()},
+    }
+    write_report(options.result_dir, scores, rows, missing, facts)
+    sys.stdout.write(table_text(rows, missing) + "\n")
+    logger.info(f"results: {options.result_dir}")
+
+
+if __name__ == "__main__":
+    run_script(main)

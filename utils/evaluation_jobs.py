@@ -1,0 +1,238 @@
+"""Which videos are scored against which, and the trivial baselines that a dub has to beat."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from utils.audio import Waveform, load_waveform, write_wav
+from utils.crop_geometry import mouth_region
+from utils.dubbing import Dubber, DubbingJob, Speech
+from utils.errors import UserError, require_file
+from utils.evaluation import MOUTH_REGION_SIZE, Comparison
+from utils.pipeline import StageClock
+from utils.source_preparation import NoFaceError, landmark_cache, prepare_source
+from utils.speech_features import FeatureExtractor
+from utils.video import VideoReader
+from utils.work_pool import local_executor, run_all, usable_cores
+
+DUBBED_SUFFIX = "_facial_dubbing_add_audio"
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"}
+PASTED, PASTED_MEAN = "pasted reference", "pasted mean"
+MIDDLE_REFERENCE = 2
+"""Of the five references, which go from the closed mouth to the open one."""
+
+
+def pair_files(generated: Path, reference: Path) -> list[tuple[str, Path, Path]]:
+    """Pair dubbed videos with true ones: (name, generated, reference).
+
+    Two files are a pair; a folder's videos find theirs by name, with or without inference.py's suffix. True videos
+    without a dub are left out.
+
+    Raises:
+        UserError: nothing there, or a dubbed video without a true one.
+    """
+    for path, option in ((generated, "--generated"), (reference, "--reference")):
+        if not path.is_dir():
+            require_file(path, option, "give a video or a folder of videos")
+    if not generated.is_dir() and not reference.is_dir():
+        return [(_bare_name(generated), generated, reference)]
+    true = {path.stem: path for path in _videos(reference, "--reference")}
+    pairs = []
+    for path in _videos(generated, "--generated"):
+        name = _bare_name(path)
+        match = true.get(path.stem) or true.get(name)
+        if match is None:
+            raise UserError(
+                f"--generated: {path} has no video named {name} in {reference}; rename it, or move it elsewhere"
+            )
+        pairs.append((name, path, match))
+    return pairs
+
+
+def read_clip_list(entries: Sequence[Path]) -> list[Path]:
+    """Videos of `--clips`: the entries themselves, and for text files one path a line, relative to the file.
+
+    Raises:
+        UserError: a file is missing, two clips have one name, or there is none.
+    """
+    clips = []
+    for entry in entries:
+        require_file(entry, "--clips", "give videos, or a text file with the path of one a line")
+        if entry.suffix.lower() != ".txt":
+            clips.append(entry)
+            continue
+        try:
+            lines = [line.strip() for line in entry.read_text(encoding="utf-8").splitlines()]
+        except UnicodeDecodeError:
+            raise UserError(f"--clips: {entry} is no text; write the path of one video a line") from None
+        for line in lines:
+            if line and not line.startswith("#"):
+                clips.append(require_file(entry.parent / line, "--clips", f"mend the line in {entry}"))
+    if not clips:
+        raise UserError("--clips: no video is named; give videos, or a text file with the path of one a line")
+    names = [clip.stem for clip in clips]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise UserError(f"--clips: two videos are named {double}; rename one, as results go by the name")
+    return clips
+
+
+def cut_sound(audio: Path, length: float, path: Path, option: str) -> Path:
+    """Write the first `length` seconds of a file's sound as a wav, so that a dub with it shows each frame once."""
+    waveform = load_waveform(audio, option)
+    write_wav(path, Waveform(waveform.samples[: round(length * waveform.rate)], waveform.rate))
+    return path
+
+
+def video_seconds(path: Path, option: str) -> float:
+    """Length of a video's pictures."""
+    reader = VideoReader(path, option)
+    return float(reader.times[-1] + 1 / float(reader.info.rate))
+
+
+def truth(comparison: Comparison) -> Comparison:
+    """The row of the true video itself."""
+    sound = (
+        comparison.reference if VideoReader(comparison.reference, comparison.reference_option).info.has_audio else None
+    )
+    return replace(
+        comparison,
+        row="truth",
+        generated=comparison.reference,
+        generated_option=comparison.reference_option,
+        sound=sound,
+        same_words=True,
+    )
+
+
+class PastedMouth:
+    """Stands in for a generator: the mouth square of a reference frame, or the mean of all five, whatever is said."""
+
+    mouth_region_size = MOUTH_REGION_SIZE
+    device = torch.device("cpu")
+
+    def __init__(self, mean: bool):
+        self._mean = mean
+
+    def set_references(self, references: torch.Tensor) -> None:
+        """Take the references, [5, 3, H, W] in [0, 1]."""
+        mouth = references[(..., *mouth_region(MOUTH_REGION_SIZE))]
+        self._mouth = mouth.mean(0) if self._mean else mouth[MIDDLE_REFERENCE]
+
+    def __call__(self, crops: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+        """Return crops [B, 3, H, W] with the mouth replaced."""
+        del audio
+        pasted = crops.clone()
+        pasted[(..., *mouth_region(MOUTH_REGION_SIZE))] = self._mouth
+        return pasted
+
+
+def baselines(comparison: Comparison, folder: Path, landmark_dir: Path | None) -> list[Comparison]:
+    """Make the baselines of a dub: the untouched source, a pasted reference and the mean of the references.
+
+    The untouched source is left out where the words are its own: it would be the truth again.
+
+    Raises:
+        UserError: there is no sound to go with them.
+    """
+    if comparison.sound is None:
+        raise UserError(
+            f"--baselines: neither {comparison.generated} nor {comparison.reference} has sound, which sets their "
+            "length; leave the option out"
+        )
+    rows = []
+    if not comparison.same_words:
+        source = replace(
+            comparison, row="untouched source", generated=comparison.reference, generated_option="--reference"
+        )
+        rows.append(source)
+    for row in (PASTED, PASTED_MEAN):
+        name = f"{comparison.clip}_{comparison.task}_{row.replace(' ', '_')}.mp4"
+        engine = Dubber(PastedMouth(mean=row == PASTED_MEAN), _mel_speech, landmark_dir)
+        sound = cut_sound(
+            comparison.sound,
+            video_seconds(comparison.reference, comparison.reference_option),
+            folder / f"{comparison.clip}_{comparison.task}.wav",
+            comparison.generated_option,
+        )
+        path = folder / name
+        engine.dub(DubbingJob(comparison.reference, sound, path))
+        rows.append(replace(comparison, row=row, generated=path, generated_option="--baselines"))
+    return rows
+
+
+def dub_clips(
+    clips: Sequence[Path], driving: Sequence[Path], folder: Path, dub: Callable[[DubbingJob], object]
+) -> list[Comparison]:
+    """Dub each clip with its own words ("self") and, in turn, with the driving audio or the next clip's ("cross").
+
+    Args:
+        clips: videos with sound.
+        driving: audio files; empty takes the other clips' sound.
+        folder: where the dubs go.
+        dub: runs one job.
+    """
+    comparisons = []
+    for number, clip in enumerate(clips):
+        if not VideoReader(clip, "--clips").info.has_audio:
+            raise UserError(f"--clips: {clip} has no sound, and its mouth no words to be dubbed with; leave it out")
+        other = driving[number % len(driving)] if driving else clips[(number + 1) % len(clips)]
+        for task, audio in (("self", clip), ("cross", other)):
+            if task == "cross" and audio == clip:
+                continue
+            sound = cut_sound(audio, video_seconds(clip, "--clips"), folder / f"{clip.stem}_{task}.wav", "--clips")
+            result = folder / f"{clip.stem}_{task}{DUBBED_SUFFIX}.mp4"
+            dub(DubbingJob(clip, sound, result))
+            same = task == "self"
+            comparisons.append(Comparison(clip.stem, task, "dubbed", result, clip, sound, same, "--clips", "--clips"))
+    return comparisons
+
+
+def _mel_speech(path: Path) -> Speech:
+    features, duration = FeatureExtractor("mel").extract(path, "--baselines")
+    return Speech(features, duration, path)
+
+
+def _bare_name(path: Path) -> str:
+    return path.stem.removesuffix(DUBBED_SUFFIX)
+
+
+def _videos(path: Path, option: str) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)
+    if not found:
+        raise UserError(f"{option}: {path} has no videos ({', '.join(sorted(VIDEO_SUFFIXES))}); name another folder")
+    return found
+
+
+def detect_landmarks(comparisons: Sequence[Comparison], landmark_dir: Path, workers: int | None) -> None:
+    """Detect the landmarks of all videos that lack them, in several processes, as dlib holds Python's lock.
+
+    Raises:
+        UserError: a video that cannot be read.
+    """
+    videos: dict[Path, str] = {}
+    for comparison in comparisons:
+        videos.setdefault(comparison.generated, comparison.generated_option)
+        videos.setdefault(comparison.reference, comparison.reference_option)
+    jobs = [
+        (path, landmark_dir, option)
+        for path, option in videos.items()
+        if not landmark_cache(path, landmark_dir).exists()
+    ]
+    if not jobs:
+        return
+    with local_executor(min(len(jobs), workers or usable_cores())) as executor:
+        for _ in tqdm(run_all(executor, _detect, jobs), desc="landmarks", total=len(jobs), unit="video"):
+            pass
+
+
+def _detect(job: tuple[Path, Path, str]) -> None:
+    path, landmark_dir, option = job
+    with contextlib.suppress(NoFaceError):  # the evaluation says what that means
+        prepare_source(path, None, landmark_dir, None, "shot", lambda *_: None, StageClock(), option)
