@@ -318,7 +318,6 @@ def test_pairs_go_by_name(media, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_weights_are_scored_on_clips_with_baselines(media, tmp_path):
     network = DINet(3, 15, 80, feature_channel=32)
     network.load_state_dict(formula_state(network))

@@ -22,7 +22,7 @@ from golden.networks import (
 from models.dinet import ANGLE, AdaAT, DINet
 from models.inference_form import fold_norms, to_inference_form
 from models.perceptual import PerceptualNetwork
-from models.syncnet import SyncNet
+from models.syncnet import SyncNet, initialise
 
 
 def largest_difference(result: torch.Tensor, expected: np.ndarray | torch.Tensor) -> float:
@@ -238,3 +238,18 @@ class TestPerceptualNetwork:
             PerceptualNetwork({key: value for key, value in weights.items() if key != "features.5.bias"})
         with pytest.raises(ValueError, match=r"features\.0\.weight"):
             PerceptualNetwork(weights | {"features.0.weight": torch.zeros(64, 3, 5, 5)})
+
+
+def test_syncnet_is_trained_from_weights_that_tell_pictures_apart():
+    torch.manual_seed(0)
+    network = SyncNet()
+    mouths = F.interpolate(torch.rand(8, 15, 8, 8), scale_factor=8, mode="bilinear")
+
+    def spread() -> float:
+        with torch.no_grad():
+            codes = network.face_encoder(mouths)
+        return (codes.std(0).mean() / codes.mean()).item()
+
+    assert spread() < 1e-3  # PyTorch's own initialisation
+    initialise(network)
+    assert spread() > 0.02
