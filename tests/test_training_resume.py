@@ -118,7 +118,7 @@ def test_a_frame_run_leaves_checkpoints_of_the_published_layout_a_log_and_pictur
     assert {"net_g", "net_dI"} <= content["state_dict"].keys() and content["optimizer"].keys() == {"net_g", "net_dI"}
     assert all(key.startswith("module.") for key in content["state_dict"]["net_g"])
     checkpoint = read_checkpoint(last_checkpoint(folder), "--x")
-    assert checkpoint.metadata == Metadata(32, "mel", 80, 4)
+    assert checkpoint.metadata == Metadata(32, "mel", 80, 4, 256)
     average, network = (checkpoint.networks[name]["out_conv.4.weight"] for name in ("net_g_ema", "net_g"))
     assert 0 < (average - network).abs().max() < 1e-3
     records = read_log(folder)
