@@ -30,7 +30,7 @@ from models.steps import FrameStep, LossWeights
 from utils.audio import Waveform, load_waveform, write_wav
 from utils.crop_geometry import mouth_region, network_size
 from utils.data_settings import clip_name, frame_name
-from utils.device import choose_device, choose_dtype
+from utils.device import choose_device, choose_dtype, default_batch_size
 from utils.distributed import Processes
 from utils.dubbing import Dubber, DubbingJob, DubbingOptions, Speech
 from utils.errors import run_script
@@ -308,22 +308,19 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 * 5 / timed(5, lambda: one @ two, device)
 
 
+def random_dinet(audio_channel: int, adaAT: AdaAT | None = None) -> DINet:
+    """A generator in eval mode with random weights, and with another AdaAT if one is given."""
+    torch.manual_seed(SEED)
+    network = DINet(audio_channel=audio_channel)
+    network.adaAT = adaAT or network.adaAT
+    return network.eval()
+
+
 def measure_generator(options: argparse.Namespace, size: int, device: torch.device) -> dict:
     """Frames a second of the generator alone: the published forward pass, frame by frame, and ours by precision."""
-    torch.manual_seed(SEED)
     height, width = network_size(size)
     crops, references, audio = torch.rand(8, 3, height, width), torch.rand(1, 15, height, width), torch.randn(8, 80, 20)
-    state = DINet(audio_channel=audio.shape[1]).state_dict()
-
-    def fresh() -> DINet:
-        network = DINet(audio_channel=audio.shape[1])
-        network.load_state_dict(state)
-        return network.eval()
-
-    published = fresh()
-    published.adaAT = VolumeAdaAT(published.adaAT.commn_linear[0].in_features)
-    published.adaAT.load_state_dict(fresh().adaAT.state_dict())
-    published.eval().to(device)
+    published = random_dinet(audio.shape[1], VolumeAdaAT()).to(device)
 
     def published_frame() -> None:
         with torch.no_grad():
@@ -332,10 +329,10 @@ def measure_generator(options: argparse.Namespace, size: int, device: torch.devi
     ways: dict[str, tuple[Callable[[], None], int]] = {"published": (published_frame, 1)}
     for precision in options.precision:
         dtype = choose_dtype(precision, device)
-        network = to_inference_form(fresh(), device, dtype)
+        network = to_inference_form(random_dinet(audio.shape[1]), device, dtype)
         generator = DINetMouthGenerator(network, size, device, dtype)
         generator.set_references(references[0].unflatten(0, (5, 3)))
-        batch = options.batch_size or (2 if device.type == "cpu" else 16)
+        batch = options.batch_size or default_batch_size(device)
         some, speech = (x.repeat(batch, *[1] * (x.dim() - 1))[:batch] for x in (crops, audio))
         ways[precision] = (lambda g=generator, c=some, a=speech: g(c.to(device), a.to(device)).cpu(), batch)
     with FlopCounterMode(display=False) as counter:
@@ -374,17 +371,10 @@ def measure_dubbing(options: argparse.Namespace, size: int, name: str, device: t
     write_wav(audio, Waveform(waveform.samples[: round(options.seconds * waveform.rate)], waveform.rate))
     features, duration = FeatureExtractor("mel").extract(audio, "--driving_audio_path")
     ticks = np.arange(round(duration * reader.info.rate)) / float(reader.info.rate)
-    torch.manual_seed(SEED)
-    state = DINet(audio_channel=features.kind.channels).state_dict()
-
-    def fresh() -> DINet:
-        network = DINet(audio_channel=features.kind.channels)
-        network.load_state_dict(state)
-        return network.eval()
+    channels = features.kind.channels
 
     def published() -> tuple[int, dict[str, float]]:
-        network = fresh()
-        network.adaAT.__class__ = VolumeAdaAT
+        network = random_dinet(channels, VolumeAdaAT())
         with tempfile.TemporaryDirectory(dir=folder) as frames:
             way = PublishedDubbing(network.to(device), size, device, Path(frames))
             made = way.dub(source, points, features.window(ticks), audio, folder / "published.mp4")
@@ -392,9 +382,9 @@ def measure_dubbing(options: argparse.Namespace, size: int, name: str, device: t
 
     def ours(precision: str) -> tuple[int, dict[str, float]]:
         dtype = choose_dtype(precision, device)
-        generator = DINetMouthGenerator(to_inference_form(fresh(), device, dtype), size, device, dtype)
+        generator = DINetMouthGenerator(to_inference_form(random_dinet(channels), device, dtype), size, device, dtype)
         dubber = Dubber(generator, lambda path: Speech(features, duration, path))
-        batch = options.batch_size or (2 if device.type == "cpu" else 16)
+        batch = options.batch_size or default_batch_size(device)
         report = dubber.dub(
             DubbingJob(source, audio, folder / f"{precision}.mp4", csv_path), DubbingOptions(batch_size=batch)
         )

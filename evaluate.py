@@ -120,12 +120,13 @@ def find_comparisons(options: argparse.Namespace) -> list["Comparison"]:
             comparisons.append(comparison)
         return comparisons
     from inference import build_dubber, progress_bars
+    from utils.device import default_batch_size
     from utils.dubbing import DubbingJob, DubbingOptions
 
     clips = read_clip_list(options.clips)
     defaults = InferenceParser().parse_args(["--source_video_path", str(clips[0]), "--driving_audio_path", "-"])
     dubber = build_dubber(argparse.Namespace(**(vars(defaults) | vars(options))))
-    batch_size = options.batch_size or (2 if dubber.generator.device.type == "cpu" else 16)
+    batch_size = options.batch_size or default_batch_size(dubber.generator.device)
 
     def dub(job: DubbingJob) -> None:
         logger.info(f"dubbing {job.result.name}")

@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help 
 logger = logging.getLogger(__name__)
 
 PUBLISHED_MOUTH_REGION_SIZE = 256
-PUBLISHED_AUDIO_CHANNEL = 29
 CHECKPOINT_OPTION = "--pretrained_clip_DINet_path"
 
 
@@ -197,7 +196,9 @@ def main() -> int:
     jobs = None if options.jobs is None else read_jobs(options.jobs, options.res_video_dir)
     dubber = build_dubber(options)
     if options.batch_size is None:
-        options.batch_size = 2 if dubber.generator.device.type == "cpu" else 16
+        from utils.device import default_batch_size
+
+        options.batch_size = default_batch_size(dubber.generator.device)
     if jobs is None:
         dub_one(options, dubber)
         return 0

@@ -40,3 +40,8 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "fp16" and device.type == "cpu":
         raise UserError("--precision: fp16 is slow and inexact on a CPU; use fp32 or bf16")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Frames at a time where `--batch_size` is not given."""
+    return 2 if device.type == "cpu" else 16
