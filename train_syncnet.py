@@ -8,7 +8,7 @@ import torch
 from config.parser import pick
 from config.training import SyncNetTrainingParser
 from dataset.lips import LipSyncSamples
-from dataset.loading import LoadingSettings, open_training_data
+from dataset.loading import Batches, LoadingSettings, open_training_data
 from dataset.samples import SyncSamples
 from models.steps import SyncPairs, SyncStep
 from models.syncnet import initialise
@@ -17,6 +17,16 @@ from utils.distributed import Processes, training_processes
 from utils.errors import run_script
 from utils.trained_networks import OptimisationSettings, TrainedNetworks
 from utils.training import TrainingLoop, TrainingSettings, coarse_checkpoint, describe_networks
+
+FITTED_SAMPLES = 32
+"""Samples that the first weights are fitted to."""
+
+
+def first_pictures(batches: Batches) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mouths and their speech to fit first weights to, on the CPU."""
+    some = [(batch["mouths"].cpu(), batch["audio"].cpu()) for batch in batches.fixed(FITTED_SAMPLES)]
+    mouths, audio = zip(*some, strict=True)
+    return torch.cat(mouths), torch.cat(audio)
 
 
 def train(options: argparse.Namespace, processes: Processes, device: torch.device) -> None:
@@ -30,12 +40,13 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     samples = SyncSamples
     if options.openface_landmark_dir:
         samples = partial(LipSyncSamples, landmark_dirs=options.openface_landmark_dir)
-    judged = partial(samples, other_video_share=0)
+    judged = partial(samples, other_video_share=0, negatives=1)
+    samples = partial(samples, negatives=options.negatives)
     data = open_training_data(samples, pick(LoadingSettings, options), processes, device, judged)
 
     torch.manual_seed(options.seed)
     pairs = SyncPairs(in_channel_audio=data.kind.channels)
-    initialise(pairs)
+    initialise(pairs, *first_pictures(data.train))
     networks = TrainedNetworks(
         {SYNCNET: pairs},
         {SYNCNET: options.lr},
@@ -45,7 +56,7 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     )
     metadata = describe_networks(options.mouth_region_size, data.kind)
     settings = pick(TrainingSettings, options)
-    step = SyncStep(networks, options.lamb_lips)
+    step = SyncStep(networks, options.lamb_lips, options.lamb_contrast)
     loop = TrainingLoop("sync", step, networks, data.train, data.held_out, settings, metadata, processes)
     if not loop.resume() and coarse is not None:
         loop.start_from(coarse, [SYNCNET], "--coarse_model_path", any_size=True)

@@ -230,6 +230,13 @@ class SyncNetTrainingParser(TrainingParser):
         add = self.add_argument_group("SyncNet").add_argument
         add("--lr", type=_weight, default=1e-4, help="learning rate")
         add("--weight_decay", type=_weight, default=0, help="decoupled weight decay")
+        add("--negatives", type=positive_int, default=16, help="stretches of other speech for each mouth")
+        add(
+            "--lamb_contrast",
+            type=_weight,
+            default=1.0,
+            help="weight of telling the own speech from the others by cross entropy; 0: least squares alone",
+        )
         add(
             "--openface_landmark_dir",
             type=Path,
@@ -237,4 +244,4 @@ class SyncNetTrainingParser(TrainingParser):
             help="folders of the videos' landmarks, NAME.csv: the encoders are then shown the lips, too, without which "
             "a small set may never leave chance (not published)",
         )
-        add("--lamb_lips", type=_weight, default=0.3, help="weight of that loss")
+        add("--lamb_lips", type=_weight, default=3.0, help="weight of that loss")

@@ -117,7 +117,10 @@ class LipSamples:
 
 
 class LipSyncSamples(SyncSamples):
-    """SyncSamples, and lips [B, 10]: opening and width of the lips in each of the five frames, NaN where unknown.
+    """SyncSamples that know how the lips move: how far each of five frames is from their mean.
+
+    Gives lips [B, 10], opening and width in each of the mouths' frames, and heard_lips [B, 1 + negatives, 10], the
+    same of the frames that each stretch of speech belongs to, its own first; NaN where unknown.
 
     Args:
         landmark_dirs: see LipSamples.
@@ -127,11 +130,22 @@ class LipSyncSamples(SyncSamples):
         super().__init__(*args, **options)
         self._measures = {video.name: lip_measures(read_lip_shapes(video, landmark_dirs)) for video in self.videos}
 
-    def _labels(self, video: Video, paths: list[str]) -> dict[str, np.ndarray]:
-        measures = self._measures[video.name]
-        frames = [int(Path(path).stem) for path in paths]
-        known = [measures[frame] if frame < len(measures) else np.full(2, np.nan, np.float32) for frame in frames]
-        return {"lips": np.concatenate(known)}
+    def _labels(self, stretches: list[tuple[Video, int]], paths: list[str]) -> dict[str, np.ndarray]:
+        (video, own_row), frame = stretches[0], int(Path(paths[0]).stem)
+        heard = [self._motion(video, frame)]
+        for other, row in stretches[1:]:
+            # Where the whole video's speech is at hand, its rows and frames go along with each other.
+            steps, rest = divmod(row - own_row, video.kind.rows_per_frame)
+            known = other is video and video.feature_path is not None and not rest
+            heard.append(self._motion(video, frame + steps) if known else np.full_like(heard[0], np.nan))
+        return {"lips": heard[0], "heard_lips": np.stack(heard)}
+
+    def _motion(self, video: Video, frame: int) -> np.ndarray:
+        """Opening and width of the lips in five frames, beyond their mean, float32 [10]; NaN where unknown."""
+        measures = self._measures[video.name][max(frame, 0) : frame + CLIP_FRAMES]
+        if len(measures) < CLIP_FRAMES or frame < 0:
+            return np.full(2 * CLIP_FRAMES, np.nan, np.float32)
+        return (measures - measures.mean(0)).ravel()
 
 
 def _places(video: Video) -> list[tuple[int, int]]:

@@ -5,8 +5,10 @@ the same in every process, after every interruption.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +32,8 @@ LEAST_SHIFT, MOST_SHIFT = 5, 15
 """Frames by which speech is shifted against the mouth to make a negative of the same video."""
 OTHER_VIDEO_SHARE = 0.25
 """Share of SyncNet's training negatives that take the speech of another video: easier than shifted ones."""
+NEGATIVES = 16
+"""Stretches of speech that do not belong to a mouth, in SyncNet's training: hearing them costs little."""
 REDRAWS = 20
 """Samples in a row with an unreadable crop after which the data is taken to be unusable."""
 
@@ -40,6 +44,14 @@ class SampleKey:
 
     epoch: int
     index: int
+
+
+class Drawn(NamedTuple):
+    """What a sample is made of: the crops' paths, and, by name, its speech float32 [..., T, channels] and labels."""
+
+    paths: list[str]
+    speech: dict[str, np.ndarray]
+    labels: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def split_videos(videos: list[Video], share: float) -> tuple[list[Video], list[Video]]:
@@ -131,14 +143,14 @@ class Samples:
             rng = np.random.default_rng((self.seed, key.epoch, key.index, attempt))
             if attempt > REDRAWS // 2:  # nothing of this video can be read, it seems
                 video = self.videos[rng.integers(len(self.videos))]
-            paths, speech = self._draw(video, rng)
+            paths, speech, labels = self._draw(video, rng)
             try:
                 sample = {"crops": self.crops.take(paths)}
             except UnreadableCropError as error:
                 problem = str(error)
                 self._report(problem)
                 continue
-            for name, values in self._labels(video, paths).items():
+            for name, values in labels.items():
                 sample[name] = torch.from_numpy(values)
             if self.augment_audio:
                 speech = {name: self._disturb(values, rng) for name, values in speech.items()}
@@ -163,14 +175,9 @@ class Samples:
             self._reported.add(problem)
             logger.warning(f"{problem}: another sample is taken in its place")
 
-    def _draw(self, video: Video, rng: np.random.Generator) -> tuple[list[str], dict[str, np.ndarray]]:
-        """Paths of the sample's crops, and its speech by name, float32 [..., T, channels]."""
+    def _draw(self, video: Video, rng: np.random.Generator) -> Drawn:
+        """Draw a sample of a video."""
         raise NotImplementedError
-
-    def _labels(self, video: Video, paths: list[str]) -> dict[str, np.ndarray]:
-        """What else is known of the crops, by name."""
-        del video, paths
-        return {}
 
     def prepare(self, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
         """Bring a batch to the device as what the training step takes."""
@@ -230,12 +237,12 @@ class FrameSamples(_ReferencedSamples):
     Gives source [B, 3, H, W] and reference [B, 15, H, W], RGB in [0, 1], and audio [B, channels, T].
     """
 
-    def _draw(self, video: Video, rng: np.random.Generator) -> tuple[list[str], dict[str, np.ndarray]]:
+    def _draw(self, video: Video, rng: np.random.Generator) -> Drawn:
         clip, first = draw_clip(video, rng)
         frame = first + MARGIN + int(rng.integers(CLIP_FRAMES))
         references = self._draw_references(video, clip, rng)
         audio = speech_window(video, clip, frame - CLIP_FRAMES // 2, CLIP_FRAMES)
-        return [video.clips[clip].frame_paths[frame], *references], {"audio": audio}
+        return Drawn([video.clips[clip].frame_paths[frame], *references], {"audio": audio})
 
     def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"source": pictures[:, 0], "reference": pictures[:, 1:].flatten(1, 2)}
@@ -250,7 +257,7 @@ class ClipSamples(_ReferencedSamples):
 
     _source_count = CLIP_FRAMES
 
-    def _draw(self, video: Video, rng: np.random.Generator) -> tuple[list[str], dict[str, np.ndarray]]:
+    def _draw(self, video: Video, rng: np.random.Generator) -> Drawn:
         clip, first = draw_clip(video, rng)
         frames = range(first + MARGIN, first + MARGIN + CLIP_FRAMES)
         paths = [video.clips[clip].frame_paths[frame] for frame in frames]
@@ -260,7 +267,7 @@ class ClipSamples(_ReferencedSamples):
             "audio": np.stack([speech_window(video, clip, frame - CLIP_FRAMES // 2, CLIP_FRAMES) for frame in frames]),
             "clip_audio": speech_window(video, clip, first, CLIP_LENGTH),
         }
-        return paths, speech
+        return Drawn(paths, speech)
 
     def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
         references = pictures[:, CLIP_FRAMES:].unflatten(1, (CLIP_FRAMES, REFERENCES))
@@ -268,18 +275,19 @@ class ClipSamples(_ReferencedSamples):
 
 
 class SyncSamples(Samples):
-    """SyncNet: the mouth in five frames, the nine slots of speech that belong to it, and nine that do not.
+    """SyncNet: the mouth in five frames, the nine slots of speech that belong to it, and stretches that do not.
 
-    The negative is the video's own speech, shifted by 5 to 15 frames, or that of another video
-    (`other_video_share` of them, and where a video is too short).
-    Gives mouths [B, 15, m, m], RGB in [0, 1], audio and negative_audio [B, channels, T].
+    A negative is the video's own speech, shifted by 5 to 15 frames, or that of another video (`other_video_share` of
+    them, and where a video is too short).
+    Gives mouths [B, 15, m, m], RGB in [0, 1], audio [B, channels, T] and negative_audio [B, `negatives`, channels, T].
     """
 
     _source_count = CLIP_FRAMES
 
-    def __init__(self, *args, other_video_share: float = OTHER_VIDEO_SHARE, **options):
+    def __init__(self, *args, other_video_share: float = OTHER_VIDEO_SHARE, negatives: int = NEGATIVES, **options):
         super().__init__(*args, **options)
         self.other_video_share = other_video_share
+        self.negatives = negatives
         only = self.videos[0]
         # With two clips' worth of speech, every stretch of nine frames has another five frames before or after it.
         if len(self.videos) == 1 and len(only.speech) < 2 * CLIP_LENGTH * only.kind.rows_per_frame:
@@ -287,32 +295,40 @@ class SyncSamples(Samples):
                 f"{self.option}: {only.name}, its only video, is too short to shift the speech; prepare more videos"
             )
 
-    def _draw(self, video: Video, rng: np.random.Generator) -> tuple[list[str], dict[str, np.ndarray]]:
+    def _draw(self, video: Video, rng: np.random.Generator) -> Drawn:
         clip, first = draw_clip(video, rng)
-        frame, rows = first + MARGIN, video.kind.rows_per_frame
+        frame, step = first + MARGIN, video.kind.rows_per_frame
         if video.feature_path is not None:
             # The whole video's speech is at hand: any five frames of the clip will do, if the speech goes that far.
-            start = video.first_rows[clip] + (first - MARGIN) * rows
-            last = len(video.speech) - CLIP_LENGTH * rows
-            fits = [i for i in range(2 * MARGIN + 1) if 0 <= start + i * rows <= last]
+            start = video.first_rows[clip] + (first - MARGIN) * step
+            last = len(video.speech) - CLIP_LENGTH * step
+            fits = [i for i in range(2 * MARGIN + 1) if 0 <= start + i * step <= last]
             frame = first + int(rng.choice(fits or [MARGIN]))
-        row = video.first_rows[clip] + (frame - MARGIN) * rows
+        row = video.first_rows[clip] + (frame - MARGIN) * step
         paths = video.clips[clip].frame_paths[frame : frame + CLIP_FRAMES]
-        speech = {
-            "audio": video.speech_rows(row, CLIP_LENGTH * rows),
-            "negative_audio": self._negative(video, row, rng),
-        }
-        return paths, speech
+        stretches = [(video, row), *self._negative_stretches(video, row, rng)]
+        heard = np.stack([video.speech_rows(row, CLIP_LENGTH * step) for video, row in stretches])
+        return Drawn(paths, {"audio": heard[0], "negative_audio": heard[1:]}, self._labels(stretches, paths))
 
-    def _negative(self, video: Video, row: int, rng: np.random.Generator) -> np.ndarray:
-        rows = CLIP_LENGTH * video.kind.rows_per_frame
+    def _labels(self, stretches: list[tuple[Video, int]], paths: list[str]) -> dict[str, np.ndarray]:
+        """What else is known of the mouths and the stretches of speech, by name."""
+        del stretches, paths
+        return {}
+
+    def _negative_stretches(self, video: Video, row: int, rng: np.random.Generator) -> list[tuple[Video, int]]:
+        """Video and first row of each of the stretches that do not belong to the one at `row`."""
         shifted = self._shifted_rows(video, row)
         others = [other for other in self.videos if other is not video]
-        if others and (not shifted or rng.random() < self.other_video_share):
-            video = others[rng.integers(len(others))]
-            clip, first = draw_clip(video, rng)
-            return speech_window(video, clip, first, CLIP_LENGTH)
-        return video.speech_rows(int(rng.choice(shifted)), rows)
+        foreign = rng.random(self.negatives) < self.other_video_share if others else np.zeros(self.negatives, bool)
+        if not shifted:
+            foreign[:] = True
+        stretches = []
+        for _ in range(foreign.sum()):
+            other = others[rng.integers(len(others))]
+            clip, first = draw_clip(other, rng)
+            stretches.append((other, other.first_rows[clip] + first * other.kind.rows_per_frame))
+        own = self.negatives - len(stretches)
+        return stretches + [(video, int(row)) for row in rng.choice(shifted, own, replace=own > len(shifted))]
 
     @staticmethod
     def _shifted_rows(video: Video, row: int) -> list[int]:

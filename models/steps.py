@@ -25,6 +25,9 @@ Update = Callable[[torch.Tensor], None]
 """Takes a network's optimizer step from its loss."""
 Losses = dict[str, torch.Tensor]
 
+CONTRAST = 10.0
+"""What SyncNet's scores, 1 apart where it is sure, are multiplied by to be logits."""
+
 
 class TrainedNetworks(Protocol):
     """What a step needs of the networks it trains; see utils.trained_networks."""
@@ -244,24 +247,31 @@ class SyncPairs(SyncNet):
 
     def forward(
         self, mouths: torch.Tensor, audio: torch.Tensor, negative_audio: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        """Score maps [B, 1, h, w] of the pairs in sync and of the others, and the codes [B, channels] of those in sync.
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Judge mouths with speech; arguments as in SyncStep.
 
-        The codes are given as they are before their ReLU. Arguments as in SyncStep.
+        Returns:
+            scores of the pairs in sync [B, h, w] and of the others [B, N, h, w]; the codes of the mouths [B, channels]
+            and of the speech [B, 1 + N, channels], the mouths' own first, as they are before their ReLU.
         """
         *layers, last = self.face_encoder.face_conv
         seen = last.conv(nn.Sequential(*layers)(mouths))
         face = last.activate(seen.clone())
         *layers, last = self.audio_encoder.audio_conv
-        heard = last.conv(nn.Sequential(*layers)(torch.cat([audio, negative_audio])))
-        own, other = last.activate(heard.clone()).mean(2).chunk(2)
-        return self.score(face, own), self.score(face, other), [seen.mean((2, 3)), heard.mean(2).chunk(2)[0]]
+        stretches = torch.cat([audio[:, None], negative_audio], 1)
+        heard = last.conv(nn.Sequential(*layers)(stretches.flatten(0, 1)))
+        codes = last.activate(heard.clone()).mean(2)
+        each = stretches.shape[1]
+        scores = self.score(face.repeat_interleave(each, 0), codes).squeeze(1).unflatten(0, (-1, each))
+        return scores[:, 0], scores[:, 1:], seen.mean((2, 3)), heard.mean(2).unflatten(0, (-1, each))
 
 
 class SyncStep:
     """SyncNet: scores to 1 for pairs in sync and to 0 for others, least squares; a score of chance loses 0.25.
 
-    The score is not clamped: outside 0 .. 1 a clamped one has no gradient, and cannot come back.
+    The score is not clamped: outside 0 .. 1 a clamped one has no gradient, and cannot come back. Besides, the pair in
+    sync is to be told from the others of the same mouths (cross entropy of the scores times CONTRAST), which teaches
+    what differs between them, not what mouths and voices are like.
 
     With little data the score stays at chance for long: nothing tells the encoders what to look and listen for. Where
     `lips` are given, two channels of either code are therefore trained to tell each of their numbers, one with its
@@ -269,11 +279,13 @@ class SyncStep:
 
     Args:
         networks: net, a SyncPairs.
-        lamb_lips: weight of that loss.
+        lamb_lips: weight of the lips' loss.
+        lamb_contrast: weight of the cross entropy.
     """
 
-    def __init__(self, networks: TrainedNetworks, lamb_lips: float = 0.0):
+    def __init__(self, networks: TrainedNetworks, lamb_lips: float = 0.0, lamb_contrast: float = 0.0):
         self.lamb_lips = lamb_lips
+        self.lamb_contrast = lamb_contrast
         self.pairs = networks.shared["net"]
         self.update = networks.updates["net"]
         self.autocast = networks.autocast
@@ -284,26 +296,34 @@ class SyncStep:
         audio: torch.Tensor,
         negative_audio: torch.Tensor,
         lips: torch.Tensor | None = None,
+        heard_lips: torch.Tensor | None = None,
     ) -> Losses:
         """Train on a batch.
 
         Args:
             mouths: mouth regions of five frames on channels, RGB in [0, 1], [B, 15, m, m].
             audio: the nine slots of speech that belong to them, [B, channels, T].
-            negative_audio: nine slots that do not, [B, channels, T].
-            lips: how the lips stand in these frames, [B, values], NaN where unknown.
+            negative_audio: stretches of nine slots that do not, [B, N, channels, T].
+            lips: how the lips move in these frames, [B, values], NaN where unknown.
+            heard_lips: how they move where the speech belongs to, its own first, [B, 1 + N, values].
 
         Returns:
-            sync, the loss, and accuracy, the share of pairs on the right side of 0.5; chance is 0.25 and 0.5. With
-            lips, lips_seen and lips_heard: the mean squared errors.
+            sync, the least squares, and accuracy, the share of pairs on the right side of 0.5; chance is 0.25 and 0.5.
+            With a weight, contrast, the cross entropy (chance: log(1 + N)). With lips, lips_seen and lips_heard: the
+            mean squared errors.
         """
         with self.autocast():
-            positive, negative, codes = self.pairs(mouths, audio, negative_audio)
+            positive, negative, seen, heard = self.pairs(mouths, audio, negative_audio)
             sync = self._loss(positive, negative)
-        lip_losses = self._lip_losses(codes, lips)
-        self.update(sync + self.lamb_lips * sum(lip_losses.values()))
-        shown = {"sync": sync} | lip_losses
-        return {name: loss.detach() for name, loss in shown.items()} | {"accuracy": self._accuracy(positive, negative)}
+        terms = {"sync": (1.0, sync)}
+        if self.lamb_contrast:
+            terms["contrast"] = (self.lamb_contrast, self._contrast(positive, negative))
+        for name, loss in self._lip_losses(seen, heard, lips, heard_lips).items():
+            terms[name] = (self.lamb_lips, loss)
+        self.update(sum(weight * loss for weight, loss in terms.values()))
+        return {name: loss.detach() for name, (_, loss) in terms.items()} | {
+            "accuracy": self._accuracy(positive, negative)
+        }
 
     @torch.no_grad()
     def evaluate(
@@ -312,39 +332,49 @@ class SyncStep:
         audio: torch.Tensor,
         negative_audio: torch.Tensor,
         lips: torch.Tensor | None = None,
+        heard_lips: torch.Tensor | None = None,
     ) -> Losses:
         """Judge a batch, see `__call__`.
 
         Returns:
             sync, accuracy and the errors of the lips as there; pair_accuracy, how often the pair in sync scores higher
-            than the other one of the same mouths (chance 0.5); positive_score and negative_score, the means.
+            than another one of the same mouths (chance 0.5); positive_score and negative_score, the means.
         """
         with self.autocast():
-            positive, negative, codes = bare(self.pairs)(mouths, audio, negative_audio)
-        own, other = _means(positive), _means(negative)
+            positive, negative, seen, heard = bare(self.pairs)(mouths, audio, negative_audio)
+        own, others = _means(positive), _means(negative)
         return {
             "sync": self._loss(positive.float(), negative.float()),
             "accuracy": self._accuracy(positive, negative),
-            "pair_accuracy": (own > other).float().mean(),
+            "pair_accuracy": (own[:, None] > others).float().mean(),
             "positive_score": own.mean(),
-            "negative_score": other.mean(),
-        } | self._lip_losses(codes, lips)
+            "negative_score": others.mean(),
+        } | self._lip_losses(seen, heard, lips, heard_lips)
 
     def pictures(self, **batch: torch.Tensor) -> None:
         """SyncNet makes none."""
 
     @staticmethod
-    def _lip_losses(codes: list[torch.Tensor], lips: torch.Tensor | None) -> Losses:
-        if lips is None:
-            return {}
-        known, count = lips.isfinite(), lips.shape[1]
+    def _lip_losses(
+        seen: torch.Tensor, heard: torch.Tensor, lips: torch.Tensor | None, heard_lips: torch.Tensor | None
+    ) -> Losses:
         losses = {}
-        for name, code in zip(("lips_seen", "lips_heard"), codes, strict=True):
+        for name, code, true in (("lips_seen", seen, lips), ("lips_heard", heard, heard_lips)):
+            if true is None:
+                continue
+            known, count = true.isfinite(), true.shape[-1]
             # What is above rest in one channel, what is below in another, as both have yet to pass a ReLU.
-            told = (code[:, : 2 * count].float() * lips.new_tensor([1.0, -1.0]).repeat_interleave(count)).chunk(2, 1)
-            errors = sum((half - lips.nan_to_num()).square() for half in told) / 2
+            signs = true.new_tensor([1.0, -1.0]).repeat_interleave(count)
+            told = (code[..., : 2 * count].float() * signs).chunk(2, -1)
+            errors = sum((half - true.nan_to_num()).square() for half in told) / 2
             losses[name] = (errors * known).sum() / known.sum().clamp(min=1)
         return losses
+
+    @staticmethod
+    def _contrast(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+        scores = torch.cat([positive[:, None], negative], 1).mean((2, 3))
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return F.cross_entropy(CONTRAST * scores, scores.new_zeros(len(scores), dtype=torch.long))
 
     @staticmethod
     def _loss(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
@@ -353,13 +383,14 @@ class SyncStep:
 
     @staticmethod
     def _accuracy(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
-        right = torch.cat([_means(positive) > 0.5, _means(negative) <= 0.5])
-        return right.float().mean()
+        # The pairs in sync count as much as all others together, as in the loss.
+        right = (_means(positive) > 0.5).float().mean() + (_means(negative) <= 0.5).float().mean()
+        return right / 2
 
 
 def _means(scores: torch.Tensor) -> torch.Tensor:
-    """One score [B] a pair from score maps."""
-    return scores.detach().float().mean((1, 2, 3))
+    """One score a pair from score maps [..., h, w]."""
+    return scores.detach().float().mean((-2, -1))
 
 
 def bare(network: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ from training_data import write_training_set
 
 from dataset.augmentation import change_look, draw_look
 from dataset.crops import CropFiles, CropMemory, UnreadableCropError
+from dataset.lips import LipSyncSamples
 from dataset.manifest import Clip, Video, read_manifest
 from dataset.samples import ClipSamples, FrameSamples, SampleKey, Samples, SyncSamples, split_videos
 from utils.crop_geometry import mouth_region, network_size
@@ -140,7 +141,7 @@ def test_clips_longer_than_nine_frames_are_used_and_shorter_ones_left_out(tmp_pa
 
 
 def test_a_sync_sample_pairs_five_frames_with_their_nine_slots_and_with_others(tmp_path):
-    samples = make(SyncSamples, plain_videos(tmp_path, [8, 8]))
+    samples = make(SyncSamples, plain_videos(tmp_path, [8, 8]), negatives=3)
     starts, others = set(), 0
     for sample in draw(samples, 200):
         video, clip, frame = sample["crops"][0].tolist()
@@ -148,22 +149,43 @@ def test_a_sync_sample_pairs_five_frames_with_their_nine_slots_and_with_others(t
         assert sample["crops"].tolist() == [[video, clip, frame + i] for i in range(5)]
         first = (9 * clip + frame - 2) * 4
         assert sample["audio"][1].tolist() == list(range(first, first + 36))
-        negative = sample["negative_audio"]
-        assert negative.shape == (3, 36) and negative[1].diff().eq(1).all()
-        if negative[0, 0] != video:
-            others += 1
-            continue
-        shift = (negative[1, 0] - first) / 4
-        assert 5 <= abs(shift) <= 15 and shift == int(shift)
+        negatives = sample["negative_audio"]
+        assert negatives.shape == (3, 3, 36) and negatives[:, 1].diff().eq(1).all()
+        foreign = negatives[:, 0, 0] != video
+        others += foreign.sum().item()
+        shifts = (negatives[~foreign, 1, 0] - first) / 4
+        assert all(5 <= abs(shift) <= 15 and shift == int(shift) for shift in shifts)
+        assert len(set(shifts.tolist())) == len(shifts)
     assert starts == {0, 1, 2, 3, 4}
-    assert 20 < others < 80
+    assert 90 < others < 210
+
+
+def test_lips_are_those_of_the_frames_that_the_speech_belongs_to(tmp_path):
+    videos = plain_videos(tmp_path, [1, 1], length=100)  # whose crops are numbered as the video's frames are
+    samples = make(SyncSamples, videos, negatives=6)
+    labelled = LipSyncSamples.__new__(LipSyncSamples)
+    labelled.__dict__.update(samples.__dict__)
+    opening = np.random.default_rng(0).normal(size=200)
+    labelled._measures = {video.name: np.stack([opening, -opening], 1).astype(np.float32) for video in videos}
+    unknown = 0
+    for sample in draw(labelled, 50):
+        heard = torch.cat([sample["audio"][None], sample["negative_audio"]])
+        assert torch.equal(sample["lips"], sample["heard_lips"][0])
+        for speech, lips in zip(heard, sample["heard_lips"], strict=True):
+            if lips.isnan().all():
+                unknown += 1
+                continue
+            frame = int(speech[1, 0]) // 4 + 2
+            motion = opening[frame : frame + 5] - opening[frame : frame + 5].mean()
+            assert np.allclose(lips.view(5, 2), np.stack([motion, -motion], 1), atol=1e-6)
+    assert 45 < unknown < 105  # a quarter of the negatives are another video's
 
 
 def test_sync_samples_to_report_on_are_shifted_only_and_those_of_a_published_json_keep_to_the_clip(tmp_path):
     for inside in (False, True):
         samples = make(SyncSamples, plain_videos(tmp_path, [3, 3], inside), other_video_share=0)
         drawn = draw(samples)
-        assert all(sample["negative_audio"][0, 0] == sample["crops"][0][0] for sample in drawn)
+        assert all((sample["negative_audio"][:, 0, 0] == sample["crops"][0][0]).all() for sample in drawn)
         if inside:
             assert all(sample["crops"][0][2] == 2 for sample in drawn)
 
@@ -173,7 +195,7 @@ def test_a_single_video_too_short_to_shift_is_an_error_and_of_two_the_other_serv
     with pytest.raises(UserError, match="too short to shift"):
         make(SyncSamples, videos[:1])
     for sample in draw(make(SyncSamples, videos), 10):
-        assert sample["negative_audio"][0, 0] != sample["crops"][0][0]
+        assert (sample["negative_audio"][:, 0, 0] != sample["crops"][0][0]).all()
 
 
 def test_held_out_clips_are_the_last_ones_and_in_no_training_sample(tmp_path):

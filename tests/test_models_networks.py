@@ -240,16 +240,22 @@ class TestPerceptualNetwork:
             PerceptualNetwork(weights | {"features.0.weight": torch.zeros(64, 3, 5, 5)})
 
 
-def test_syncnet_is_trained_from_weights_that_tell_pictures_apart():
+def test_syncnet_is_trained_from_weights_that_tell_motion_from_persons():
     torch.manual_seed(0)
     network = SyncNet()
-    mouths = F.interpolate(torch.rand(8, 15, 8, 8), scale_factor=8, mode="bilinear")
+    stills = F.interpolate(torch.rand(8, 3, 8, 8), scale_factor=8, mode="bilinear").repeat(1, 5, 1, 1)
+    mouths = (stills + 0.1 * F.interpolate(torch.randn(8, 15, 8, 8), scale_factor=8, mode="bilinear")).clamp(0, 1)
+    audio = torch.randn(8, 29, 9)
 
-    def spread() -> float:
+    def spread(pictures: torch.Tensor) -> float:
         with torch.no_grad():
-            codes = network.face_encoder(mouths)
+            codes = network.face_encoder(pictures)
         return (codes.std(0).mean() / codes.mean()).item()
 
-    assert spread() < 1e-3  # PyTorch's own initialisation
-    initialise(network)
-    assert spread() > 0.02
+    assert spread(mouths) < 1e-3  # PyTorch's own initialisation
+    initialise(network, mouths, audio)
+    assert spread(mouths) > 0.5
+    assert spread(stills) < 1e-3  # mouths that do not move look alike, whoever's they are
+    with torch.no_grad():
+        scores = network(mouths, audio)
+    assert scores.mean().item() == pytest.approx(0.5, abs=0.01) and scores.std().item() == pytest.approx(0.1, rel=0.1)

@@ -65,7 +65,7 @@ def make_step(stage: str, processes: Processes, device: torch.device):
         device,
     )
     if stage == "sync":
-        return SyncStep(trained), trained
+        return SyncStep(trained, lamb_contrast=1.0), trained
     arguments = (trained, perceptual, REGION, LossWeights(lamb_mouth=1))
     return (FrameStep(*arguments) if stage == "frame" else ClipStep(*arguments, syncnet)), trained
 
@@ -77,7 +77,7 @@ def make_batch(stage: str, number: int) -> dict[str, torch.Tensor]:
         return torch.rand(BATCH, *shape, generator=random, dtype=torch.float64)
 
     if stage == "sync":
-        return {"mouths": rand(15, MOUTH, MOUTH), "audio": rand(CHANNELS, 9), "negative_audio": rand(CHANNELS, 9)}
+        return {"mouths": rand(15, MOUTH, MOUTH), "audio": rand(CHANNELS, 9), "negative_audio": rand(2, CHANNELS, 9)}
     frames = (5,) if stage == "clip" else ()
     batch = {
         "source": rand(*frames, 3, SIDE, SIDE),
