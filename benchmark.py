@@ -7,7 +7,7 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
@@ -22,7 +22,7 @@ from config.benchmark import BenchmarkParser
 from dataset.loading import LoadingSettings, open_training_data
 from dataset.manifest import Clip, Video, read_manifest, write_manifest
 from dataset.samples import FrameSamples
-from models.dinet import ANGLE, AdaAT, DINet
+from models.dinet import ANGLE, AUDIO_CODE, AdaAT, DINet
 from models.dinet_networks import NetworkSettings, make_dinet_networks
 from models.inference_form import to_inference_form
 from models.perceptual import VGG19_CONVS, PerceptualNetwork
@@ -308,19 +308,31 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 * 5 / timed(5, lambda: one @ two, device)
 
 
-def random_dinet(audio_channel: int, adaAT: AdaAT | None = None) -> DINet:
-    """A generator in eval mode with random weights, and with another AdaAT if one is given."""
+def random_dinet(audio_channel: int, width: int, published: bool = False) -> DINet:
+    """A generator in eval mode with random weights, and with the published sampling if wanted."""
     torch.manual_seed(SEED)
-    network = DINet(audio_channel=audio_channel)
-    network.adaAT = adaAT or network.adaAT
+    network = DINet(audio_channel=audio_channel, feature_channel=width)
+    if published:
+        network.adaAT = VolumeAdaAT(width // 2 + AUDIO_CODE, width)
     return network.eval()
 
 
-def measure_generator(options: argparse.Namespace, size: int, device: torch.device) -> dict:
-    """Frames a second of the generator alone: the published forward pass, frame by frame, and ours by precision."""
+def counted_flops(step: Callable[[], None]) -> int:
+    """Multiplications and additions of one call."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def measure_generator(options: argparse.Namespace, size: int, device: torch.device, peaks: Mapping[str, float]) -> dict:
+    """Frames a second of the generator alone: the published forward pass, frame by frame, and ours by precision.
+
+    `peaks` are the device's multiplications and additions a second by precision, "fp32" among them.
+    """
     height, width = network_size(size)
     crops, references, audio = torch.rand(8, 3, height, width), torch.rand(1, 15, height, width), torch.randn(8, 80, 20)
-    published = random_dinet(audio.shape[1], VolumeAdaAT()).to(device)
+    width, channels = options.feature_channel, audio.shape[1]
+    published = random_dinet(channels, width, published=True).to(device)
 
     def published_frame() -> None:
         with torch.no_grad():
@@ -329,14 +341,13 @@ def measure_generator(options: argparse.Namespace, size: int, device: torch.devi
     ways: dict[str, tuple[Callable[[], None], int]] = {"published": (published_frame, 1)}
     for precision in options.precision:
         dtype = choose_dtype(precision, device)
-        network = to_inference_form(random_dinet(audio.shape[1]), device, dtype)
+        network = to_inference_form(random_dinet(channels, width), device, dtype)
         generator = DINetMouthGenerator(network, size, device, dtype)
         generator.set_references(references[0].unflatten(0, (5, 3)))
         batch = options.batch_size or default_batch_size(device)
         some, speech = (x.repeat(batch, *[1] * (x.dim() - 1))[:batch] for x in (crops, audio))
         ways[precision] = (lambda g=generator, c=some, a=speech: g(c.to(device), a.to(device)).cpu(), batch)
-    with FlopCounterMode(display=False) as counter:
-        published_frame()
+    flops = {name: counted_flops(step) / batch for name, (step, batch) in ways.items()}
     seconds: dict[str, list[float]] = {}
     for step, _ in ways.values():
         timed(1, step, device)
@@ -347,14 +358,20 @@ def measure_generator(options: argparse.Namespace, size: int, device: torch.devi
     figures = {
         "frames_per_second": speeds,
         "times_published": {name: speed / speeds["published"] for name, speed in speeds.items()},
-        "published_flop_per_frame": counter.get_total_flops(),
+        "flop_per_frame": flops,
+        "share_of_peak": {name: speed * flops[name] / peaks.get(name, peaks["fp32"]) for name, speed in speeds.items()},
     }
     logger.info(f"generator, mouth {size}: {figures}")
     return figures
 
 
-def measure_dubbing(options: argparse.Namespace, size: int, name: str, device: torch.device, folder: Path) -> dict:
-    """Frames a second of a whole dub with landmarks at hand, published and ours by precision, and where time goes."""
+def measure_dubbing(
+    options: argparse.Namespace, size: int, name: str, length: float, device: torch.device, folder: Path
+) -> dict:
+    """Frames a second of a whole dub with landmarks at hand, published and ours by precision, and where time goes.
+
+    `length` is that of the result in seconds.
+    """
     source = make_source(options, SOURCE_SIZES[name], folder)
     reader = VideoReader(source)
     tracker = FaceTracker(float(reader.info.rate))
@@ -368,13 +385,13 @@ def measure_dubbing(options: argparse.Namespace, size: int, name: str, device: t
     points = follow_face(table, count, np.zeros(1, int))
     audio = folder / "speech.wav"
     waveform = load_waveform(options.driving_audio_path, "--driving_audio_path")
-    write_wav(audio, Waveform(waveform.samples[: round(options.seconds * waveform.rate)], waveform.rate))
+    write_wav(audio, Waveform(np.resize(waveform.samples, round(length * waveform.rate)), waveform.rate))
     features, duration = FeatureExtractor("mel").extract(audio, "--driving_audio_path")
     ticks = np.arange(round(duration * reader.info.rate)) / float(reader.info.rate)
     channels = features.kind.channels
 
     def published() -> tuple[int, dict[str, float]]:
-        network = random_dinet(channels, VolumeAdaAT())
+        network = random_dinet(channels, options.feature_channel, published=True)
         with tempfile.TemporaryDirectory(dir=folder) as frames:
             way = PublishedDubbing(network.to(device), size, device, Path(frames))
             made = way.dub(source, points, features.window(ticks), audio, folder / "published.mp4")
@@ -382,7 +399,8 @@ def measure_dubbing(options: argparse.Namespace, size: int, name: str, device: t
 
     def ours(precision: str) -> tuple[int, dict[str, float]]:
         dtype = choose_dtype(precision, device)
-        generator = DINetMouthGenerator(to_inference_form(random_dinet(channels), device, dtype), size, device, dtype)
+        network = to_inference_form(random_dinet(channels, options.feature_channel), device, dtype)
+        generator = DINetMouthGenerator(network, size, device, dtype)
         dubber = Dubber(generator, lambda path: Speech(features, duration, path))
         batch = options.batch_size or default_batch_size(device)
         report = dubber.dub(
@@ -390,17 +408,44 @@ def measure_dubbing(options: argparse.Namespace, size: int, name: str, device: t
         )
         return report.frames, report.seconds
 
-    speeds, stages = {}, {}
-    for way in ("published", *options.precision):
+    speeds, stages, totals, memory = {}, {}, {}, {}
+    for way in (*([] if options.without_published else ["published"]), *options.precision):
         began = time.perf_counter()
         made, stages[way] = published() if way == "published" else ours(way)
-        speeds[way] = made / (time.perf_counter() - began)
-        logger.info(f"mouth {size}, source {name}, {way}: {speeds[way]:.2f} frames a second")
-    return {
+        totals[way] = time.perf_counter() - began
+        speeds[way] = made / totals[way]
+        memory[way] = peak_memory(device)
+        logger.info(f"mouth {size}, source {name}, {length:g} s, {way}: {speeds[way]:.2f} frames a second")
+    figures = {
         "frames_per_second": speeds,
-        "times_published": {way: speed / speeds["published"] for way, speed in speeds.items()},
+        "seconds": totals,
         "busy_seconds": stages,
+        "peak_memory_mib_so_far": memory,
     }
+    if not options.without_published:
+        figures["times_published"] = {way: speed / speeds["published"] for way, speed in speeds.items()}
+    return figures
+
+
+def draw_stages(dubbing: dict[str, dict], path: Path) -> None:
+    """Picture of where the time goes: busy seconds of each stage, one bar a way."""
+    from matplotlib.figure import Figure
+
+    bars = [(f"{case}\n{way}", stages) for case, dub in dubbing.items() for way, stages in dub["busy_seconds"].items()]
+    names = list(dict.fromkeys(name for _, stages in bars for name in stages))
+    figure = Figure(figsize=(10, 1.2 + 0.8 * len(bars)), layout="constrained")
+    axes = figure.subplots()
+    left = np.zeros(len(bars))
+    for number, name in enumerate(names):
+        seconds = np.array([stages.get(name, 0.0) for _, stages in bars])
+        axes.barh([label for label, _ in bars], seconds, left=left, label=name, color=f"C{number % 10}",
+                  hatch="//" if number >= 10 else None)  # fmt: skip
+        left += seconds
+    axes.invert_yaxis()
+    axes.set_xlabel("busy seconds (stages of ours overlap)")
+    axes.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.25), fontsize="small", frameon=False)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:] or "png", dpi=120)
 
 
 def inference(options: argparse.Namespace) -> dict:
@@ -408,21 +453,26 @@ def inference(options: argparse.Namespace) -> dict:
     device = choose_device(options.device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    precisions = dict.fromkeys(["fp32", *options.precision])
+    peaks = {precision: peak_flops(device, choose_dtype(precision, device)) for precision in precisions}
     figures: dict = {
         "device": device_name(device),
         "torch": torch.__version__,
-        "peak_flop_per_second": {
-            precision: peak_flops(device, choose_dtype(precision, device)) for precision in options.precision
-        },
-        "generator": {size: measure_generator(options, size, device) for size in options.mouth_region_size},
+        "peak_flop_per_second": peaks,
+        "generator": {size: measure_generator(options, size, device, peaks) for size in options.mouth_region_size},
     }
     with tempfile.TemporaryDirectory() as folder:
         figures["dubbing"] = {
-            f"mouth {size}, source {name}": measure_dubbing(options, size, name, device, Path(folder))
+            f"mouth {size}, source {name}, {length:g} s": measure_dubbing(
+                options, size, name, length, device, Path(folder)
+            )
             for size in options.mouth_region_size
             for name in options.source_size
+            for length in options.seconds
         }
     figures["peak_memory_mib"] = peak_memory(device)
+    if options.figure_path is not None:
+        draw_stages(figures["dubbing"], options.figure_path)
     return figures
 
 

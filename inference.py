@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from config.inference import InferenceParser
+from config.inference import EXAMPLE_AUDIO, EXAMPLE_SOURCE, InferenceParser
 from config.parser import ASSERTS_DOWNLOAD, pick
 from utils.errors import UserError, make_folder, require_file, run_script
 from utils.job_list import ListedJob, read_jobs
@@ -20,6 +20,13 @@ logger = logging.getLogger(__name__)
 
 PUBLISHED_MOUTH_REGION_SIZE = 256
 CHECKPOINT_OPTION = "--pretrained_clip_DINet_path"
+
+
+def take_example(options: argparse.Namespace) -> None:
+    """Dub the example where no video is named."""
+    if not any((options.jobs, options.source_video_path, options.driving_audio_path)):
+        options.source_video_path, options.driving_audio_path = EXAMPLE_SOURCE, EXAMPLE_AUDIO
+        logger.info(f"the example: {EXAMPLE_SOURCE} with {EXAMPLE_AUDIO}")
 
 
 def check_files(options: argparse.Namespace) -> None:
@@ -67,6 +74,7 @@ def build_dubber(options: argparse.Namespace) -> "Dubber":
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
     checkpoint = read_checkpoint(options.pretrained_clip_DINet_path, CHECKPOINT_OPTION)
+    logger.info(f"weights: {options.pretrained_clip_DINet_path}")
     metadata = checkpoint.metadata
     mouth_region_size = agreed(options.mouth_region_size, metadata.mouth_region_size, "--mouth_region_size")
     audio_channel = agreed(options.audio_channel, metadata.audio_channel, "--audio_channel")
@@ -192,6 +200,7 @@ def dub_all(options: argparse.Namespace, jobs: list[ListedJob], dubber: "Dubber"
 def main() -> int:
     """Run the script."""
     options = InferenceParser().parse_args()
+    take_example(options)
     check_files(options)
     jobs = None if options.jobs is None else read_jobs(options.jobs, options.res_video_dir)
     dubber = build_dubber(options)

@@ -23,7 +23,7 @@ class BenchmarkParser(ScriptParser):
         add = commands.add_parser("inference", help=text, description=f"Measure {text}.").add_argument
         add("--source_video_path", type=Path, default=_EXAMPLE / "astronaut.mp4", help="video to dub")
         add("--driving_audio_path", type=Path, default=_EXAMPLE / "speech.wav", help="speech")
-        add("--seconds", type=float, default=2.0, help="how much of the speech to take")
+        add("--seconds", type=float, nargs="+", default=[2.0], help="lengths of the dub; the speech is repeated")
         add("--mouth_region_size", type=positive_int, nargs="+", default=[64, 128, 256], help="sides of mouth regions")
         add("--source_size", choices=("512", "720p", "1080p"), nargs="+", default=["512"], help="sizes of the video")
         add(
@@ -34,6 +34,9 @@ class BenchmarkParser(ScriptParser):
             help="precisions of this project to measure; the published procedure runs in fp32",
         )
         add("--batch_size", type=positive_int, help="frames at a time; None: as in inference.py")
+        add("--feature_channel", type=positive_int, default=256, help="width of the generator; 256 as published")
+        add("--without_published", action="store_true", help="from end to end, leave out the published procedure")
+        add("--figure_path", type=Path, help="picture of where the time goes, such as time.png")
         add("--rounds", type=positive_int, default=3, help="rounds of the generator; of each kind the fastest counts")
         self._add_common(add)
 

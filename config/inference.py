@@ -6,6 +6,17 @@ from pathlib import Path
 
 from config.parser import ScriptParser, positive_int
 
+PUBLISHED_WEIGHTS = Path("./asserts/clip_training_DINet_256mouth.pth")
+_SHIPPED = Path(__file__).resolve().parent.parent / "asserts"
+SHIPPED_WEIGHTS = _SHIPPED / "demo" / "DINet_demo.pth"
+EXAMPLE_SOURCE = _SHIPPED / "example" / "astronaut.mp4"
+EXAMPLE_AUDIO = _SHIPPED / "example" / "speech.wav"
+
+
+def default_weights() -> Path:
+    """The published weights where they are there, else those that ship."""
+    return SHIPPED_WEIGHTS if SHIPPED_WEIGHTS.exists() and not PUBLISHED_WEIGHTS.exists() else PUBLISHED_WEIGHTS
+
 
 def _frame_rate(text: str) -> Fraction:
     try:
@@ -28,8 +39,9 @@ class InferenceParser(ScriptParser):
     """Options of inference.py; those of the published script keep their names and defaults."""
 
     def __init__(self):
-        super().__init__("Dub a video: make its mouth move to other speech.")
-        add = self.add_argument
+        super().__init__(
+            "Dub a video: make its mouth move to other speech. Without options, the example that comes with DINet."
+        )
         files = self.add_argument_group("files")
         add = files.add_argument
         add("--source_video_path", type=Path, help="video (or picture) of someone's face")
@@ -49,8 +61,8 @@ class InferenceParser(ScriptParser):
         add(
             "--pretrained_clip_DINet_path",
             type=Path,
-            default=Path("./asserts/clip_training_DINet_256mouth.pth"),
-            help="DINet weights",
+            default=default_weights(),
+            help=f"DINet weights: {PUBLISHED_WEIGHTS} where that is there, else the small ones that come with DINet",
         )
         add(
             "--deepspeech_model_path",

@@ -298,6 +298,19 @@ def test_weights_of_ours_need_no_flags(media, monkeypatch, capfd, tmp_path):
     assert frames_of(tmp_path / "new" / "folder" / "face_synthetic_face.mp4")[0].shape == (104, 80)
 
 
+def test_without_options_the_example_is_dubbed_with_the_published_weights_or_those_that_ship(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    options = InferenceParser().parse_args([])
+    inference.take_example(options)
+    assert options.source_video_path == ROOT / "asserts/example/astronaut.mp4" and options.source_video_path.is_file()
+    assert options.driving_audio_path == ROOT / "asserts/example/speech.wav" and options.driving_audio_path.is_file()
+    assert options.pretrained_clip_DINet_path == ROOT / "asserts/demo/DINet_demo.pth"
+    published = Path("asserts/clip_training_DINet_256mouth.pth")
+    published.parent.mkdir()
+    published.touch()
+    assert InferenceParser().parse_args([]).pretrained_clip_DINet_path == published
+
+
 def test_many_jobs_in_one_run(media, monkeypatch, capfd, caplog, tmp_path):
     caplog.set_level("INFO")
     for name in ("one", "two"):
@@ -357,7 +370,7 @@ def test_jobs_as_json_lines(tmp_path):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ([], "--source_video_path: is needed, unless --jobs names a list of videos"),
+        (["--driving_audio_path", "a.wav"], "--source_video_path: is needed, unless --jobs names a list of videos"),
         (["--source_video_path", "a.mp4", "--jobs", "b.csv"], "--jobs: names sources, audio and landmarks"),
     ],
 )
