@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import astuple
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,7 +91,7 @@ def test_picture_scores_are_those_of_the_libraries():
     true = face()
     other = np.clip(cv2.GaussianBlur(true, (0, 0), 1.5) + np.random.default_rng(0).normal(0, 6, true.shape), 0, 255)
     other = other.astype(np.uint8)
-    scores = compare(true, other)
+    (scores,) = compare(true, other)
     assert scores.psnr == pytest.approx(peak_signal_noise_ratio(true, other), abs=1e-6)
     library = structural_similarity(
         true, other, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
@@ -102,13 +103,23 @@ def test_picture_scores_are_those_of_the_libraries():
     assert scores.l1 == pytest.approx(np.abs(true.astype(float) - other).mean())
 
 
+def test_regions_score_as_if_they_had_been_cut_out():
+    true = face()
+    other = cv2.GaussianBlur(true, (0, 0), 2.0)
+    mouth = slice(128, 384), slice(32, 288)
+    whole, inside = compare(true, other, [(slice(None), slice(None)), mouth])
+    assert [whole] == compare(true, other)
+    (alone,) = compare(true[mouth], other[mouth])
+    assert astuple(inside) == pytest.approx(astuple(alone), rel=1e-5)
+
+
 def test_picture_scores_of_known_noise():
     noise = np.random.default_rng(1).normal(0, 9, (416, 320, 3)).round()
     true = np.full((416, 320, 3), 128, np.uint8)
-    scores = compare(true, (true + noise).astype(np.uint8))
+    (scores,) = compare(true, (true + noise).astype(np.uint8))
     assert scores.psnr == pytest.approx(20 * math.log10(255 / 9), abs=0.05)
     assert scores.l1 == pytest.approx(9 * math.sqrt(2 / math.pi), rel=0.01)
-    equal = compare(true, true)
+    (equal,) = compare(true, true)
     assert (equal.psnr, equal.ssim, equal.ms_ssim, equal.l1) == (math.inf, 1, 1, 0)
 
 

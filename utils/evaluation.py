@@ -34,8 +34,9 @@ logger = logging.getLogger(__name__)
 MOUTH_REGION_SIZE = 256
 """All pictures are compared as crops of this mouth region, 416 x 320 pixels, so that videos of all sizes compare."""
 REGIONS = ("crop", "mouth")
+_SLICES = {"crop": (slice(None), slice(None)), "mouth": mouth_region(MOUTH_REGION_SIZE)}
 STRIP_PICTURES = 6
-IDENTITY_SECONDS = 1.0
+IDENTITY_SECONDS = 2.0
 """Time between two looks at the identity: dlib's network is slow, and people change slowly."""
 MOST_EXTRA_SECONDS, MOST_EXTRA_SHARE = 0.5, 0.05
 """Lengths that differ by more than both are taken for different videos."""
@@ -124,6 +125,7 @@ class Evaluator:
         self.clock = clock or StageClock()
         self._identity = FaceIdentity()
         self._identity_lock = threading.Lock()  # dlib's network is one object for the threads of both videos
+        self._embeddings: dict[tuple[Path, int], np.ndarray | None] = {}
         self._prepared = lru_cache(maxsize=2)(
             lambda path, option: prepare_source(
                 path, None, landmark_dir, None, "shot", lambda *_: None, self.clock, option
@@ -198,11 +200,15 @@ class Evaluator:
                 if true is None:
                     judged.append(None)
                     continue
-                figures = {}
-                for region in REGIONS:
-                    first, second = part(true.crop, region), part(other.crop, region)
-                    figures[region] = compare(first, second) if comparison.same_words else None, sharpness(second)
-                judged.append(figures)
+                scores = [None] * len(REGIONS)
+                if comparison.same_words:
+                    scores = compare(true.crop, other.crop, [_SLICES[region] for region in REGIONS])
+                judged.append(
+                    {
+                        region: (score, sharpness(part(other.crop, region)))
+                        for region, score in zip(REGIONS, scores, strict=True)
+                    }
+                )
             return judged
 
         pairs = self._pairs(reference, generated, alignment)
@@ -291,9 +297,13 @@ class Evaluator:
             yuv = frame.yuv if (info.width, info.height) == size else _resized(frame.yuv, *size)
             crop = cut_face(yuv, box, colour).resized(*crop_size)
             embedding = None
-            if number % step == step // 2:
+            if number % step == 0:
+                key = info.path, frame.index
                 with self._identity_lock:
-                    embedding = self._identity.embed(yuv, prepared.plan.points[frame.index] * scale, colour)
+                    if key not in self._embeddings:  # the true video comes in every row
+                        points = prepared.plan.points[frame.index] * scale
+                        self._embeddings[key] = self._identity.embed(yuv, points, colour)
+                    embedding = self._embeddings[key]
             yield _View(crop, embedding)
 
     def _score_sound(
@@ -361,7 +371,7 @@ def align(true: VideoReader, other: VideoReader, comparison: Comparison) -> _Ali
 
 def part(crop: np.ndarray, region: str) -> np.ndarray:
     """The face crop [416, 320, 3] itself ("crop") or its mouth square [256, 256, 3] ("mouth")."""
-    return crop if region == "crop" else crop[mouth_region(MOUTH_REGION_SIZE)]
+    return crop[_SLICES[region]]
 
 
 def _resized(yuv: np.ndarray, width: int, height: int) -> np.ndarray:

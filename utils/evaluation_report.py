@@ -53,7 +53,7 @@ COLUMNS = (
         "opening_correlation", "higher", "correlation of the inner lips' distance (62-66) over time with the truth's"
     ),
     Column("opening_lag", "", f"frames by which that correlation peaks late, within {MAX_LAG} either way"),
-    Column("csim", "higher", f"cosine of {EMBEDDING}, true against scored frame, once a second"),
+    Column("csim", "higher", f"cosine of {EMBEDDING}, true against scored frame, every other second"),
     Column("sync_confidence", "higher", "our SyncNet: highest mean score over shifts of the sound less the median one"),
     Column("sync_offset", "", f"our SyncNet: that shift in frames of 40 ms, sound late is positive, within {MAX_LAG}"),
     Column("sound_correlation", "higher", "highest correlation of the lips' opening speed with the speech level's"),

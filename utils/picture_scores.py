@@ -1,6 +1,7 @@
 """How near a picture is to the true one, how sharp it is, and how much a video flickers."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import cv2
@@ -26,47 +27,73 @@ class PictureScores:
     l1: float
 
 
-def compare(true: np.ndarray, other: np.ndarray) -> PictureScores:
-    """Compare two pictures, uint8 RGB [h, w, 3], of SMALLEST_PICTURE pixels each way or more."""
-    l1 = cv2.norm(true, other, cv2.NORM_L1) / true.size
-    if l1 == 0:
-        return PictureScores(np.inf, 1.0, 1.0, 0.0)
-    ssim, ms_ssim = structural_similarity(true, other)
-    return PictureScores(cv2.PSNR(true, other), ssim, ms_ssim, l1)
+Region = tuple[slice, slice]
+"""Rows and columns of a picture."""
+WHOLE: tuple[Region] = ((slice(None), slice(None)),)
 
 
-def structural_similarity(true: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """SSIM and MS-SSIM of two pictures, uint8 RGB [h, w, 3]: the mean over the channels.
+def compare(true: np.ndarray, other: np.ndarray, regions: Sequence[Region] = WHOLE) -> list[PictureScores]:
+    """Compare two pictures, uint8 RGB [h, w, 3], in each of some regions, as if these had been cut out.
+
+    Args:
+        true: the true picture.
+        other: the one to score.
+        regions: their bounds are multiples of 16 or those of the picture, their sizes SMALLEST_PICTURE or more.
+
+    Returns:
+        PictureScores for each region.
+    """
+    structure = structural_similarity(true, other, regions)
+    scores = []
+    for region, (ssim, ms_ssim) in zip(regions, structure, strict=True):
+        one, two = np.ascontiguousarray(true[region]), np.ascontiguousarray(other[region])
+        l1 = cv2.norm(one, two, cv2.NORM_L1) / one.size
+        scores.append(PictureScores(cv2.PSNR(one, two) if l1 else np.inf, ssim, ms_ssim, l1))
+    return scores
+
+
+def structural_similarity(
+    true: np.ndarray, other: np.ndarray, regions: Sequence[Region] = WHOLE
+) -> list[tuple[float, float]]:
+    """SSIM and MS-SSIM of regions of two pictures, uint8 RGB [h, w, 3]: the mean over the channels.
 
     SSIM: Wang et al. 2004, Gaussian windows of 11 pixels, sigma 1.5, without padding, K 0.01 and 0.03; MS-SSIM: Wang
     et al. 2003, five scales, contrasts below 0 counting as 0. The values are those of scikit-image (gaussian_weights)
-    and of torchmetrics (tests see to it), but with OpenCV's filters and a first scale that serves both they need a
-    tenth of the time, without which video could not be scored as fast as it plays.
+    and of torchmetrics (tests see to it), but with OpenCV's filters, a first scale that serves both and maps that
+    serve all regions they need a tenth of the time, without which video could not be scored as fast as it plays.
     """
+    if np.array_equal(true, other):
+        return [(1.0, 1.0)] * len(regions)
     x, y = true.astype(np.float32), other.astype(np.float32)
-    product = 1.0
-    ssim = None
+    bounds = [[part.indices(size)[:2] for part, size in zip(region, true.shape, strict=False)] for region in regions]
+    ssim, products = [], [1.0] * len(regions)
     for scale, weight in enumerate(_SCALE_WEIGHTS):
         if scale:
             x, y = _halved(x), _halved(y)
-        similarity, contrast = _similarity(x, y)
-        if ssim is None:
-            ssim = similarity
-        last = scale == len(_SCALE_WEIGHTS) - 1
-        product *= max(similarity if last else contrast, 0.0) ** weight
-    return ssim, product
+        maps = _similarity(x, y)
+        for number, ((top, bottom), (left, right)) in enumerate(bounds):
+            # Windows inside the region: the first is centred half a window from its edge, as the map's first is.
+            inside = (
+                slice(top >> scale, (bottom >> scale) - _WINDOW + 1),
+                slice(left >> scale, (right >> scale) - _WINDOW + 1),
+            )
+            similarity, contrast = (float(np.mean(each[inside])) for each in maps)
+            if not scale:
+                ssim.append(similarity)
+            last = scale == len(_SCALE_WEIGHTS) - 1
+            products[number] *= max(similarity if last else contrast, 0.0) ** weight
+    return list(zip(ssim, products, strict=True))
 
 
-def _similarity(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Mean SSIM, and its contrast and structure part alone, of float32 [h, w, 3]."""
+def _similarity(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """SSIM, and its contrast and structure part alone, of all windows inside float32 [h, w, 3]."""
     mean_x, mean_y = _windowed(x), _windowed(y)
     product = mean_x * mean_y
     squares = mean_x * mean_x + mean_y * mean_y
     variances = _windowed(x * x + y * y) - squares
     covariance = _windowed(x * y) - product
     contrast = (2 * covariance + _CONTRAST) / (variances + _CONTRAST)
-    luminance = (2 * product + _LUMINANCE) / (squares + _LUMINANCE)
-    return float(np.mean(luminance * contrast)), float(np.mean(contrast))
+    return (2 * product + _LUMINANCE) / (squares + _LUMINANCE) * contrast, contrast
 
 
 def _windowed(picture: np.ndarray) -> np.ndarray:
