@@ -28,6 +28,7 @@ from models.inference_form import to_inference_form
 from models.perceptual import VGG19_CONVS, PerceptualNetwork
 from models.steps import FrameStep, LossWeights
 from utils.audio import Waveform, load_waveform, write_wav
+from utils.blending import first_seen_row
 from utils.crop_geometry import mouth_region, network_size
 from utils.data_settings import clip_name, frame_name
 from utils.device import choose_device, choose_dtype, default_batch_size
@@ -338,6 +339,7 @@ def measure_generator(options: argparse.Namespace, size: int, device: torch.devi
         with torch.no_grad():
             published(crops[:1].to(device), references.to(device), audio[:1].to(device)).cpu()
 
+    first_row = first_seen_row(size)
     ways: dict[str, tuple[Callable[[], None], int]] = {"published": (published_frame, 1)}
     for precision in options.precision:
         dtype = choose_dtype(precision, device)
@@ -346,7 +348,7 @@ def measure_generator(options: argparse.Namespace, size: int, device: torch.devi
         generator.set_references(references[0].unflatten(0, (5, 3)))
         batch = options.batch_size or default_batch_size(device)
         some, speech = (x.repeat(batch, *[1] * (x.dim() - 1))[:batch] for x in (crops, audio))
-        ways[precision] = (lambda g=generator, c=some, a=speech: g(c.to(device), a.to(device)).cpu(), batch)
+        ways[precision] = (lambda g=generator, c=some, a=speech: g(c.to(device), a.to(device), first_row).cpu(), batch)
     flops = {name: counted_flops(step) / batch for name, (step, batch) in ways.items()}
     seconds: dict[str, list[float]] = {}
     for step, _ in ways.values():

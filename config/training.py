@@ -147,6 +147,12 @@ class _DINetTrainingParser(TrainingParser):
         add("--D_num_blocks", type=positive_int, default=4, help="blocks of a discriminator")
         add("--D_block_expansion", type=positive_int, default=64, help="width of a discriminator's first block")
         add("--D_max_features", type=positive_int, default=256, help="largest width of a discriminator")
+        add(
+            "--freeze_audio_encoder",
+            action="store_true",
+            help="leave the generator's audio encoder as it is: on little data it else forgets what "
+            "--pretrained_audio_path has taught it (not published)",
+        )
         add("--lr_g", type=_weight, default=1e-4, help="learning rate of the generator")
         add("--lr_dI", type=_weight, default=1e-4, help="learning rate of the discriminators")
         add("--lamb_perception", type=_weight, default=10, help="weight of the perception loss")

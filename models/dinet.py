@@ -15,6 +15,10 @@ FEATURES = 256
 """Channels of the source and reference feature maps of the published network; the others' follow from them."""
 AUDIO_CODE = 128
 """Channels of the audio code."""
+APPEARANCE_REACH = 8
+"""Rows of its input that a result of the second appearance blocks depends on, above its own: eight 3 x 3 kernels."""
+OUT_REACH = 4
+"""The same of out_conv: 16 rows of the picture hold the reach of its kernels, 3 + 1 + 2 (2 + 1) + 4 pixels."""
 ANGLE = 3.14159  # the published constant, not pi: it is in the weights
 
 
@@ -66,8 +70,8 @@ class AdaAT(nn.Module):
         rotation = torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
         return torch.cat([rotation, translation[..., None]], -1)
 
-    def warp(self, blended: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """The x, y half of the sampling: [B or 1, C, H, W] and codes [B, code_channels] to [B, C, H, W].
+    def warp(self, blended: torch.Tensor, code: torch.Tensor, first_row: int = 0) -> torch.Tensor:
+        """The x, y half of the sampling: [B or 1, C, H, W] and codes [B, code_channels] to [B, C, H - first_row, W].
 
         At least in float32: eight bits of a bf16 coordinate are half a pixel on a large map.
         """
@@ -78,9 +82,10 @@ class AdaAT(nn.Module):
             # The grid's end points lie on the outermost pixel centres while sampling counts from the pixel edges:
             # the published mismatch of align_corners, which rescales x and y a little.
             grid = F.affine_grid(maps.flatten(0, 1), [batch * channels, 1, height, width], align_corners=True)
+            grid = grid[:, first_row:]
             planes = _widened(blended).expand(batch, -1, -1, -1).reshape(batch * channels, 1, height, width)
             moved = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
-        return moved.view(batch, channels, height, width).to(blended.dtype)
+        return moved.view(batch, channels, height - first_row, width).to(blended.dtype)
 
     def forward(self, feature: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Feature map [B, C, H, W] and code [B, code_channels] to the deformed map [B, C, H, W]."""
@@ -197,21 +202,44 @@ class DINet(nn.Module):
             trans=F.conv2d(feature, conv.weight[:, self.feature_channel :], conv.bias, padding=conv.padding),
         )
 
-    def generate(self, source: torch.Tensor, reference_code: ReferenceCode, audio: torch.Tensor) -> torch.Tensor:
-        """The eval-mode result of `forward`, the references already encoded: [B, 3, H, W] in (0, 1)."""
+    def generate(
+        self, source: torch.Tensor, reference_code: ReferenceCode, audio: torch.Tensor, first_row: int = 0
+    ) -> torch.Tensor:
+        """The eval-mode result of `forward`, the references already encoded.
+
+        Args:
+            source: as for `forward`.
+            reference_code: of the references.
+            audio: as for `forward`.
+            first_row: a multiple of 4; what lies above, and serves nothing below, is not computed.
+
+        Returns:
+            Rows `first_row` to the last of the faces, [B, 3, H - first_row, W] in (0, 1).
+        """
         self._require_eval()
         source_feature = self.source_in_conv(source)
         first = self.trans_conv[0]
         joint = F.conv2d(source_feature, first.conv.weight[:, : self.feature_channel], padding=first.conv.padding)
         image_code = self.trans_conv[1:](first.activate(joint + reference_code.trans)).mean((2, 3))
-        return self._render(source_feature, reference_code.features, image_code, audio)
+        return self._render(source_feature, reference_code.features, image_code, audio, first_row)
 
     def _render(
-        self, source_feature: torch.Tensor, blended: torch.Tensor, image_code: torch.Tensor, audio: torch.Tensor
+        self,
+        source_feature: torch.Tensor,
+        blended: torch.Tensor,
+        image_code: torch.Tensor,
+        audio: torch.Tensor,
+        first_row: int = 0,
     ) -> torch.Tensor:
+        # In rows of the feature maps, a quarter of the picture's: what each part can see above its first result.
+        shown = first_row // 4
+        first_out = max(0, shown - OUT_REACH)
+        first_deformed = max(0, first_out - APPEARANCE_REACH)
         audio_code = self.audio_encoder(audio).mean(2)
-        deformed = self.adaAT.warp(blended, torch.cat([image_code, audio_code], 1))
-        return self.out_conv(torch.cat([source_feature, self.appearance_conv_list[1](deformed)], 1))
+        deformed = self.adaAT.warp(blended, torch.cat([image_code, audio_code], 1), first_deformed)
+        appearance = self.appearance_conv_list[1](deformed)[:, :, first_out - first_deformed :]
+        made = self.out_conv(torch.cat([source_feature[:, :, first_out:], appearance], 1))
+        return made[:, :, 4 * (shown - first_out) :]
 
     def _require_eval(self) -> None:
         if self.training:

@@ -1,6 +1,7 @@
 """The networks that train together in the DINet stages."""
 
 from dataclasses import dataclass
+from types import MethodType
 
 from torch import nn
 
@@ -11,7 +12,7 @@ from .losses import CLIP_FRAMES
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Widths of the networks; the names are those of the options."""
+    """Widths of the networks, and whether the audio encoder is trained; the names are those of the options."""
 
     source_channel: int = 3
     ref_channel: int = 15
@@ -19,6 +20,7 @@ class NetworkSettings:
     D_num_blocks: int = 4
     D_block_expansion: int = 64
     D_max_features: int = 256
+    freeze_audio_encoder: bool = False
 
 
 def make_dinet_networks(settings: NetworkSettings, audio_channel: int, clip: bool = False) -> dict[str, nn.Module]:
@@ -27,9 +29,18 @@ def make_dinet_networks(settings: NetworkSettings, audio_channel: int, clip: boo
         "net_g": DINet(settings.source_channel, settings.ref_channel, audio_channel, settings.feature_channel),
         "net_dI": _discriminator(settings, settings.source_channel),
     }
+    if settings.freeze_audio_encoder:
+        _freeze(networks["net_g"].audio_encoder)
     if clip:
         networks["net_dV"] = _discriminator(settings, settings.source_channel * CLIP_FRAMES)
     return networks
+
+
+def _freeze(part: nn.Module) -> None:
+    """Keep a part of a network as it is, its norms in eval mode, while the rest is trained."""
+    part.requires_grad_(False)
+    part.train = MethodType(lambda self, mode=True: nn.Module.train(self, False), part)
+    part.eval()
 
 
 def _discriminator(settings: NetworkSettings, channels: int) -> Discriminator:

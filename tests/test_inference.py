@@ -44,7 +44,7 @@ class Echo:
         assert references.shape == (5, 3, 416, 320)
         self.references = references
 
-    def __call__(self, crops, audio):
+    def __call__(self, crops, audio, first_row=0):
         self.seen_audio.append(audio)
         return crops
 
@@ -52,7 +52,7 @@ class Echo:
 class Paint(Echo):
     """Paints a negative."""
 
-    def __call__(self, crops, audio):
+    def __call__(self, crops, audio, first_row=0):
         return 1 - crops
 
 
@@ -225,7 +225,7 @@ def test_the_mask_hides_the_mouth_from_the_network(media):
             seen["reference"] = reference
             return "code"
 
-        def generate(self, source, code, audio):
+        def generate(self, source, code, audio, first_row):
             seen["source"] = source
             return source
 
@@ -522,7 +522,7 @@ def test_a_failed_run_leaves_the_earlier_result_alone(media, landmark_csv, monke
 
 def test_an_error_of_the_generator_stops_everything_and_leaves_nothing(media, landmark_csv, tmp_path):
     class Broken(Echo):
-        def __call__(self, crops, audio):
+        def __call__(self, crops, audio, first_row=0):
             raise ZeroDivisionError("bug")
 
     job = DubbingJob(media / "face.mp4", media / "speech.wav", tmp_path / "out.mp4", landmark_csv)

@@ -32,7 +32,7 @@ CASES = {  # source: (driving audio, rate of the result)
 class Noise(Echo):
     """What an untrained network paints."""
 
-    def __call__(self, crops, audio):
+    def __call__(self, crops, audio, first_row=0):
         return torch.rand(crops.shape, generator=torch.Generator().manual_seed(0))
 
 

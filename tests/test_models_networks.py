@@ -1,5 +1,7 @@
 """Generator, discriminators, SyncNet and perceptual network against the golden outputs and a plain AdaAT."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from golden.networks import (
 )
 
 from models.dinet import ANGLE, AdaAT, DINet
+from models.dinet_networks import NetworkSettings, make_dinet_networks
 from models.inference_form import fold_norms, to_inference_form
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet, initialise
@@ -112,6 +115,16 @@ class TestGenerator:
         assert half.adaAT.scale[0].weight.dtype == torch.float32
         assert largest_difference(folded, expected) < 1e-4
         assert -10 * torch.log10((rounded - expected).square().mean()) > 45
+
+    @pytest.mark.parametrize("first_row", [4, 24, 64])
+    def test_rows_that_nobody_looks_at_change_nothing_below(self, eval_generator, first_row):
+        source, reference, audio = generator_inputs()
+        with torch.no_grad():
+            code = eval_generator.encode_reference(reference)
+            whole = eval_generator.generate(source, code, audio)
+            below = eval_generator.generate(source, code, audio, first_row)
+        assert below.shape == whole[:, :, first_row:].shape
+        assert largest_difference(below, whole[:, :, first_row:]) < 1e-5
 
     def test_norms_in_training_are_not_folded(self):
         with pytest.raises(RuntimeError, match="eval mode"):
@@ -259,3 +272,17 @@ def test_syncnet_is_trained_from_weights_that_tell_motion_from_persons():
     with torch.no_grad():
         scores = network(mouths, audio)
     assert scores.mean().item() == pytest.approx(0.5, abs=0.01) and scores.std().item() == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_frozen_audio_encoder_stays_as_it_is():
+    networks = make_dinet_networks(NetworkSettings(feature_channel=16, freeze_audio_encoder=True), 80)
+    network = copy.deepcopy(networks["net_g"]).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    made = network(torch.rand(2, 3, 104, 80), torch.rand(2, 15, 104, 80), torch.randn(2, 80, 20))
+    made.mean().backward()
+    after = network.state_dict()
+    for name, parameter in network.named_parameters():
+        assert (parameter.grad is None) == name.startswith("audio_encoder."), name
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed and not any(name.startswith("audio_encoder.") for name in changed)
+    assert all(not part.training for part in network.audio_encoder.modules())

@@ -85,6 +85,11 @@ def match_colour(generated: torch.Tensor, real: torch.Tensor, mouth_region_size:
     return (generated + shift.clamp(-MAX_COLOUR_SHIFT, MAX_COLOUR_SHIFT)).clamp(0, 1)
 
 
+def first_seen_row(mouth_region_size: int) -> int:
+    """First row of the generated picture that counts when it is blended with "feather"; a multiple of 4."""
+    return mouth_region(mouth_region_size)[0].start - mouth_region_size // 8
+
+
 def _ring_mask(mouth_region_size: int) -> torch.Tensor:
     """[1, 1, h, w] on the colour grid: 1 in a ring of m/8 pixels round the masked square."""
     height, width = (size // (mouth_region_size // COLOUR_MAP_CELLS) for size in network_size(mouth_region_size))

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from utils.blending import match_colour, paste_mask
+from utils.blending import first_seen_row, match_colour, paste_mask
 from utils.crop_geometry import network_size
 from utils.errors import require_file
 from utils.face_crop import FaceCrop, cut_face, paste_face
@@ -148,7 +148,9 @@ class Dubber:
         prepared, references = self._prepare(job, options, progress, clock)
         rate = options.fps or prepared.reader.info.rate
         count = max(1, round(speech.duration * rate))
-        ticks = self._dubbed(prepared, speech.features, rate, count, options, clock)
+        whole = options.blend == "hard" or job.face_video is not None
+        first_row = 0 if whole else first_seen_row(self.generator.mouth_region_size)
+        ticks = self._dubbed(prepared, speech.features, rate, count, options, first_row, clock)
         untouched = self._write(ticks, prepared, speech, job, rate, count, options, progress, clock)
         total = time.perf_counter() - start
         return DubbingReport(job.result, count, rate, untouched, references, clock.seconds, total)
@@ -213,9 +215,13 @@ class Dubber:
         rate: Fraction,
         count: int,
         options: DubbingOptions,
+        first_row: int,
         clock: StageClock,
     ) -> Iterator[list[_Tick]]:
-        """Yield batches of `count` dubbed frames; every stage before the last runs in a thread of its own."""
+        """Yield batches of `count` dubbed frames; every stage before the last runs in a thread of its own.
+
+        The generated faces count from `first_row` on.
+        """
         reader, plan = prepared.reader, prepared.plan
         colour = reader.info.colour
         size = network_size(self.generator.mouth_region_size)
@@ -234,7 +240,7 @@ class Dubber:
             if faces:
                 windows = features.window(np.array([tick.time for tick in faces]))
                 crops = crops_to_tensor(np.stack([tick.network_crop for tick in faces]), self.generator.device)
-                made = self.generator(crops, torch.from_numpy(windows).to(self.generator.device))
+                made = self.generator(crops, torch.from_numpy(windows).to(self.generator.device), first_row)
                 if options.blend == "feather":
                     made = match_colour(made, crops, self.generator.mouth_region_size)
                 for tick, face in zip(faces, tensor_to_crops(made), strict=True):

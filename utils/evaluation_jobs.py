@@ -123,9 +123,9 @@ class PastedMouth:
         mouth = references[(..., *mouth_region(MOUTH_REGION_SIZE))]
         self._mouth = mouth.mean(0) if self._mean else mouth[MIDDLE_REFERENCE]
 
-    def __call__(self, crops: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+    def __call__(self, crops: torch.Tensor, audio: torch.Tensor, first_row: int = 0) -> torch.Tensor:
         """Return crops [B, 3, H, W] with the mouth replaced."""
-        del audio
+        del audio, first_row
         pasted = crops.clone()
         pasted[(..., *mouth_region(MOUTH_REGION_SIZE))] = self._mouth
         return pasted

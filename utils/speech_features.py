@@ -14,8 +14,12 @@ from utils.errors import UserError
 
 SLOTS_PER_SECOND = 25
 
-MEL_RANGE_DB = (-70.0, 10.0)
-"""Mel bands are clipped to this range, relative to the recording's own speech level."""
+MEL_RANGE_DB = (-60.0, 10.0)
+"""Mel bands are clipped to this range, relative to the recording's own speech level.
+
+At 70 dB below it, the digital silence of synthetic speech lies so far from recorded pauses that the generator's face
+falls apart in it.
+"""
 MEL_MEAN_DB = -42.0
 MEL_DEVIATION_DB = 15.0
 """Mean and standard deviation of the clipped mel bands of speech: that of 24 clips, of many speakers and codecs."""
@@ -159,7 +163,7 @@ def mel_features(waveform: Waveform, block_rows: int = _MEL_BLOCK) -> np.ndarray
     Power P of 80 mel bands (librosa, 50 .. 7600 Hz, triangles of height 1; 25 ms Hann windows every 10 ms, row j
     centred at 10 j ms), after pre-emphasis y[n] = x[n] - 0.97 x[n - 1], without which sibilants sink below the range.
     L = 10 log10(max(P, 1e-10)) dB. The speech level is the 99th percentile over rows of the loudest band: pauses,
-    however long, do not move it, nor does a click. Result: (clip(L - level, -70, 10) + 42) / 15, about zero mean and
+    however long, do not move it, nor does a click. Result: (clip(L - level, -60, 10) + 42) / 15, about zero mean and
     unit variance.
 
     Args:
