@@ -9,10 +9,10 @@ import torch
 from sample_media import write_face_video, write_speech
 from training_data import write_perceptual_weights
 
-import benchmark
 from config.benchmark import BenchmarkParser
 from dataset.manifest import read_manifest
 from models.dinet import AdaAT
+from utils import benchmarking as benchmark
 from utils.face_tracker import FaceTracker
 from utils.landmarks import follow_face
 from utils.published_dubbing import PublishedDubbing

@@ -1,0 +1,68 @@
+"""The frame stage of the training, for train_DINet_frame.py."""
+
+import argparse
+from functools import partial
+
+import torch
+
+from config.parser import pick
+from dataset.loading import LoadingSettings, open_training_data
+from dataset.samples import FrameSamples
+from models.dinet_networks import NetworkSettings, make_dinet_networks
+from models.lip_reader import AUDIO_ENCODER
+from models.perceptual import PerceptualNetwork
+from models.steps import FrameStep, LossWeights
+from utils.checkpoints import load_part, read_checkpoint
+from utils.crop_geometry import mouth_region
+from utils.distributed import Processes
+from utils.perceptual_weights import load_perceptual_network
+from utils.trained_networks import OptimisationSettings, TrainedNetworks
+from utils.training import (
+    TrainingLoop,
+    TrainingSettings,
+    check_metadata,
+    choose_feature_channel,
+    coarse_checkpoint,
+    describe_networks,
+)
+
+AUDIO_OPTION = "--pretrained_audio_path"
+
+
+def train(options: argparse.Namespace, processes: Processes, device: torch.device) -> None:
+    """Train as the options say.
+
+    Raises:
+        UserError: data, weights or options that do not fit.
+    """
+    coarse = coarse_checkpoint(options.coarse2fine, options.coarse_model_path)
+    options.feature_channel = choose_feature_channel(options.feature_channel, coarse)
+    perceptual = None
+    if options.lamb_perception:
+        perceptual = load_perceptual_network(PerceptualNetwork, options.perceptual_weights, processes)
+    samples = partial(FrameSamples, may_repeat_source=options.reference_may_repeat_source)
+    data = open_training_data(samples, pick(LoadingSettings, options), processes, device)
+
+    torch.manual_seed(options.seed)
+    networks = TrainedNetworks(
+        make_dinet_networks(pick(NetworkSettings, options), data.kind.channels),
+        {"net_g": options.lr_g, "net_dI": options.lr_dI},
+        pick(OptimisationSettings, options),
+        processes,
+        device,
+    )
+    mouth = mouth_region(options.mouth_region_size)
+    step = FrameStep(
+        networks, None if perceptual is None else networks.place(perceptual), mouth, pick(LossWeights, options)
+    )
+    metadata = describe_networks(options.mouth_region_size, data.kind, options.feature_channel)
+    settings = pick(TrainingSettings, options)
+    loop = TrainingLoop("frame", step, networks, data.train, data.held_out, settings, metadata, processes)
+    if not loop.resume():
+        if coarse is not None:
+            loop.start_from(coarse, ["net_g", "net_dI"], "--coarse_model_path", any_size=True)
+        if options.pretrained_audio_path is not None:
+            speech = read_checkpoint(options.pretrained_audio_path, AUDIO_OPTION)
+            check_metadata(speech, metadata, AUDIO_OPTION)
+            load_part(networks.bare["net_g"].audio_encoder, speech, AUDIO_ENCODER, "audio_encoder", AUDIO_OPTION)
+    loop.run(vars(options))
