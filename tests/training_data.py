@@ -92,13 +92,21 @@ PARSERS = {
 }
 
 
+STAGES = {
+    "train_DINet_frame.py": "utils.frame_stage",
+    "train_DINet_clip.py": "utils.clip_stage",
+    "train_syncnet.py": "utils.syncnet_stage",
+    "train_audio_encoder.py": "utils.audio_stage",
+}
+
+
 def train_here(script: str, *arguments: object) -> None:
     """Do what a training script does, in this process and one thread; UserErrors come out as they are."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         options = PARSERS[script]().parse_args([str(argument) for argument in arguments])
-        importlib.import_module(Path(script).stem).train(options, Processes(), torch.device("cpu"))
+        importlib.import_module(STAGES[script]).train(options, Processes(), torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
 
