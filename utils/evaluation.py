@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 MOUTH_REGION_SIZE = 256
 """All pictures are compared as crops of this mouth region, 416 x 320 pixels, so that videos of all sizes compare."""
+SELF, CROSS = "self", "cross"
+"""Tasks of clips that were dubbed here: with their own words, and with other ones."""
 REGIONS = ("crop", "mouth")
 _SLICES = {"crop": (slice(None), slice(None)), "mouth": mouth_region(MOUTH_REGION_SIZE)}
 STRIP_PICTURES = 6
@@ -52,7 +54,7 @@ class Comparison:
 
     `clip` names it, `row` says what it is ("truth", "dubbed", ...) and `task` how it came about. `sound` is a file
     with the speech that the lips should follow, None where there is none. `same_words` is False where the true video
-    says something else, so that its pictures are no yardstick.
+    says something else, so that its pictures are no yardstick; `driver` may then be a video whose lips say the words.
     """
 
     clip: str
@@ -62,6 +64,7 @@ class Comparison:
     reference: Path
     sound: Path | None
     same_words: bool = True
+    driver: Path | None = None
     generated_option: str = "--generated"
     reference_option: str = "--reference"
 
@@ -126,7 +129,7 @@ class Evaluator:
         self._identity = FaceIdentity()
         self._identity_lock = threading.Lock()  # dlib's network is one object for the threads of both videos
         self._embeddings: dict[tuple[Path, int], np.ndarray | None] = {}
-        self._prepared = lru_cache(maxsize=2)(
+        self._prepared = lru_cache(maxsize=3)(
             lambda path, option: prepare_source(
                 path, None, landmark_dir, None, "shot", lambda *_: None, self.clock, option
             )
@@ -156,10 +159,25 @@ class Evaluator:
             opening = compare_openings(true, other)
             values["lmd_all"], values["lmd_mouth"] = landmark_distance(true, other)
             values["opening_correlation"], values["opening_lag"] = opening.unshifted, opening.lag
+        elif comparison.driver is not None:
+            values["opening_correlation"], values["opening_lag"] = self._against_driver(comparison, generated)
         if comparison.sound is not None:
             self._score_sound(comparison, generated, values, curves)
         openings = lip_opening(true), lip_opening(other)
         return Scores(comparison, len(alignment.reference), values, strip, openings, alignment.rate, curves)
+
+    def _against_driver(self, comparison: Comparison, generated: PreparedSource) -> tuple[float, float]:
+        """Correlation and lag of the lip openings with those of the one who spoke the words, moment by moment."""
+        try:
+            driver = self._prepared(comparison.driver, comparison.reference_option)
+        except NoFaceError as error:
+            logger.warning(f"{error}: the dub's lips are not compared with it")
+            return float("nan"), float("nan")
+        rate = min(driver.reader.info.rate, generated.reader.info.rate)
+        spoken, dubbed = (video.plan.points[video.reader.timeline(rate)] for video in (driver, generated))
+        common = min(len(spoken), len(dubbed))
+        opening = compare_openings(spoken[:common], dubbed[:common])
+        return opening.unshifted, opening.lag
 
     def _dub(self, comparison: Comparison) -> PreparedSource:
         """The scored video. One without a face is a bad dub, not a mistake: its pictures still have scores."""
@@ -353,7 +371,8 @@ def align(true: VideoReader, other: VideoReader, comparison: Comparison) -> _Ali
     rate = min(true.info.rate, other.info.rate)
     first, second = true.timeline(rate), other.timeline(rate)
     common, longer = sorted((len(first), len(second)))
-    if longer - common > max(MOST_EXTRA_SECONDS * rate, MOST_EXTRA_SHARE * longer):
+    # A dub with other words is as long as these are.
+    if comparison.task != CROSS and longer - common > max(MOST_EXTRA_SECONDS * rate, MOST_EXTRA_SHARE * longer):
         raise UserError(
             f"{names[0]} lasts {len(second) / float(rate):.2f} s and {names[1]} {len(first) / float(rate):.2f} s: "
             "too different to be compared moment by moment; cut them to the same moments"

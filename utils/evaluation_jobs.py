@@ -12,7 +12,7 @@ from utils.audio import Waveform, load_waveform, write_wav
 from utils.crop_geometry import mouth_region
 from utils.dubbing import Dubber, DubbingJob, Speech
 from utils.errors import UserError, require_file
-from utils.evaluation import MOUTH_REGION_SIZE, Comparison
+from utils.evaluation import CROSS, MOUTH_REGION_SIZE, SELF, Comparison
 from utils.pipeline import StageClock
 from utils.source_preparation import NoFaceError, landmark_cache, prepare_source
 from utils.speech_features import FeatureExtractor
@@ -181,14 +181,17 @@ def dub_clips(
         if not VideoReader(clip, "--clips").info.has_audio:
             raise UserError(f"--clips: {clip} has no sound, and its mouth no words to be dubbed with; leave it out")
         other = driving[number % len(driving)] if driving else clips[(number + 1) % len(clips)]
-        for task, audio in (("self", clip), ("cross", other)):
-            if task == "cross" and audio == clip:
+        for task, audio in ((SELF, clip), (CROSS, other)):
+            if task == CROSS and audio == clip:
                 continue
             sound = cut_sound(audio, video_seconds(clip, "--clips"), folder / f"{clip.stem}_{task}.wav", "--clips")
             result = folder / f"{clip.stem}_{task}{DUBBED_SUFFIX}.mp4"
             dub(DubbingJob(clip, sound, result))
-            same = task == "self"
-            comparisons.append(Comparison(clip.stem, task, "dubbed", result, clip, sound, same, "--clips", "--clips"))
+            same = task == SELF
+            driver = None if same or audio.suffix.lower() not in VIDEO_SUFFIXES else audio
+            comparisons.append(
+                Comparison(clip.stem, task, "dubbed", result, clip, sound, same, driver, "--clips", "--clips")
+            )
     return comparisons
 
 
@@ -220,6 +223,8 @@ def detect_landmarks(comparisons: Sequence[Comparison], landmark_dir: Path, work
     for comparison in comparisons:
         videos.setdefault(comparison.generated, comparison.generated_option)
         videos.setdefault(comparison.reference, comparison.reference_option)
+        if comparison.driver is not None:
+            videos.setdefault(comparison.driver, comparison.reference_option)
     jobs = [
         (path, landmark_dir, option)
         for path, option in videos.items()

@@ -50,7 +50,9 @@ COLUMNS = (
     ),
     Column("lmd_mouth", "lower", "the same of the 20 points of the mouth"),
     Column(
-        "opening_correlation", "higher", "correlation of the inner lips' distance (62-66) over time with the truth's"
+        "opening_correlation",
+        "higher",
+        "correlation of the inner lips' distance (62-66) over time with the truth's, in other words the driving clip's",
     ),
     Column("opening_lag", "", f"frames by which that correlation peaks late, within {MAX_LAG} either way"),
     Column("csim", "higher", f"cosine of {EMBEDDING}, true against scored frame, every other second"),
