@@ -24,6 +24,7 @@ from models.syncnet import SyncNet
 from utils.audio import Waveform, load_waveform, write_wav
 from utils.checkpoints import Metadata, write_checkpoint
 from utils.crop_geometry import CropBox
+from utils.evaluation import Comparison, Evaluator, Instruments
 from utils.evaluation_jobs import pair_files
 from utils.lip_motion import MAX_LAG, compare_openings, lag_curve, landmark_distance, lips_and_sound
 from utils.picture_scores import Flicker, compare, sharpness
@@ -390,3 +391,15 @@ def test_sound_late_by_three_frames_is_found_on_real_clips(clips_dir, tmp_path):
         )
         found[name] = after.lag - before.lag
     assert found == dict.fromkeys(CONFIRMED_CLIPS, 3)
+
+
+@pytest.mark.clips
+def test_other_words_are_compared_with_the_lips_that_spoke_them(clips_dir, tmp_path):
+    speaker, other = clips_dir / "woman_address_512.mp4", clips_dir / "man_maps_844.mp4"
+    evaluator = Evaluator(Instruments(), tmp_path)
+    found = {}
+    for name, dub in (("speaker", speaker), ("other", other)):
+        comparison = Comparison("clip", "cross", "dubbed", dub, dub, None, same_words=False, driver=speaker)
+        found[name] = evaluator.score(comparison).values["opening_correlation"]
+    assert found["speaker"] == pytest.approx(1)
+    assert found["other"] < 0.8
