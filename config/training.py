@@ -113,6 +113,19 @@ class TrainingParser(ScriptParser):
         add("--log_steps", type=positive_int, default=10, help="steps between lines of the log")
         add("--tensorboard", action="store_true", help="log for TensorBoard, too (needs the package tensorboard)")
 
+    def _add_lip_options(self, title: str, dropped: str) -> None:
+        add = self.add_argument_group(title).add_argument
+        add(
+            "--openface_landmark_dir",
+            type=Path,
+            nargs="+",
+            default=[Path("./asserts/training_data/split_video_25fps_landmark_openface")],
+            help="folders of the videos' landmarks, NAME.csv",
+        )
+        add("--lr", type=_weight, default=1e-3, help="learning rate")
+        add("--weight_decay", type=_weight, default=0.05, help="decoupled weight decay")
+        add("--dropout", type=_share, default=0.3, help=f"share of the {dropped} left out in training")
+
     def _add_coarse_options(self) -> None:
         add = self.add_argument_group("from coarse to fine").add_argument
         add("--coarse2fine", action="store_true", help="start from weights trained at a smaller mouth region")
@@ -160,6 +173,13 @@ class _DINetTrainingParser(TrainingParser):
         add("--lamb_l1", type=_weight, default=0, help="weight of an L1 loss in the whole picture (not published)")
         add("--lamb_mouth", type=_weight, default=0, help="weight of an L1 loss in the mouth region (not published)")
         add(
+            "--pretrained_mouth_reader_path",
+            type=Path,
+            help="mouth reader of train_mouth_reader.py: the lips' opening and width, read off the generated mouths, "
+            "are then trained to be the true ones, else little data teaches no lips (not published)",
+        )
+        add("--lamb_lips", type=_weight, default=0.3, help="weight of that loss")
+        add(
             "--perceptual_weights",
             type=Path,
             help="VGG19 or VGG16 weights for the perception loss; None: torchvision's VGG19, fetched once",
@@ -196,17 +216,20 @@ class AudioEncoderTrainingParser(TrainingParser):
         super().__init__(
             "Train DINet's audio encoder on lip landmarks, to begin the frame stage with.", "audio_encoder_training"
         )
-        add = self.add_argument_group("audio encoder").add_argument
-        add(
-            "--openface_landmark_dir",
-            type=Path,
-            nargs="+",
-            default=[Path("./asserts/training_data/split_video_25fps_landmark_openface")],
-            help="folders of the videos' landmarks, NAME.csv",
+        self._add_lip_options("audio encoder", "audio code")
+
+
+class MouthReaderTrainingParser(TrainingParser):
+    """Options of train_mouth_reader.py."""
+
+    hold_out = 0.1
+
+    def __init__(self):
+        super().__init__(
+            "Train a reader of the lips' opening and width, for the lips' loss of the frame and clip stages.",
+            "mouth_reader_training",
         )
-        add("--lr", type=_weight, default=1e-3, help="learning rate")
-        add("--weight_decay", type=_weight, default=0.05, help="decoupled weight decay")
-        add("--dropout", type=_share, default=0.3, help="share of the audio code left out in training")
+        self._add_lip_options("mouth reader", "last features")
 
 
 class ClipTrainingParser(_DINetTrainingParser):

@@ -1,4 +1,4 @@
-"""What the audio encoder learns from before it drives a generator: how the lips move with the speech."""
+"""How the lips move: what is learnt from landmarks before a generator is trained."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from dataset.augmentation import change_speech
 from dataset.crops import Crops
 from dataset.manifest import Video
-from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, SampleKey, SyncSamples
+from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, Drawn, SampleKey, Samples, SyncSamples
 from utils.errors import UserError
 from utils.landmarks import follow_face, read_openface_csv
 
@@ -32,17 +32,25 @@ def lip_shapes(points: np.ndarray) -> np.ndarray:
         float32 [N, LIP_VALUES], (x, y) of the points 48..67 in units of SCALE distances of the eyes, their median
         over the video subtracted; NaN where there is no face.
     """
+    lips = _upright_lips(points)
+    return lips - np.nanmedian(lips, axis=0)
+
+
+def _upright_lips(points: np.ndarray) -> np.ndarray:
+    """As lip_shapes, with the resting shape left in."""
     left, right = points[:, 36:42].mean(1), points[:, 42:48].mean(1)
     across = right - left
     distance = np.linalg.norm(across, axis=1)[:, None, None]
     cos, sin = (across / distance[:, 0]).T
     upright = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)  # [N, 2, 2]
     lips = (points[:, LIPS] - points[:, 27:36].mean(1, keepdims=True)) @ upright.swapaxes(1, 2) / distance
-    return ((lips - np.nanmedian(lips, axis=0)) / SCALE).reshape(len(points), LIP_VALUES).astype(np.float32)
+    return (lips / SCALE).reshape(len(points), LIP_VALUES).astype(np.float32)
 
 
 def lip_measures(shapes: np.ndarray) -> np.ndarray:
-    """Opening (points 62 to 66) and width (48 to 54) of the lips beyond those at rest, [..., 2], from lip shapes."""
+    """Opening (points 62 to 66) and width (48 to 54) of the lips, [..., 2], from lip shapes: beyond those at rest,
+    if the shapes are.
+    """
     x, y = shapes[..., 0::2], shapes[..., 1::2]
     return np.stack([y[..., 18] - y[..., 14], x[..., 6] - x[..., 0]], -1)
 
@@ -85,10 +93,7 @@ class LipSamples:
             places = [(frame, row) for frame, row in _places(video) if frame < len(lips)]
             places = [(frame, row) for frame, row in places if np.isfinite(lips[frame]).all()]
             if not places:
-                raise UserError(
-                    f"{LANDMARK_OPTION}: no frame of {video.name}'s clips has landmarks; detect them again, or leave "
-                    "the video out"
-                )
+                raise _no_landmarks(video)
             self._lips[video.name], self._places[video.name] = lips, places
 
     def __getitem__(self, keys: Sequence[SampleKey]) -> dict[str, torch.Tensor] | UserError:
@@ -114,6 +119,36 @@ class LipSamples:
     def prepare(self, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
         """Bring a batch to the device."""
         return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+
+class MouthSamples(Samples):
+    """A mouth and how far its lips are open and how wide.
+
+    Gives mouths [B, 3, m, m], RGB in [0, 1], and lips [B, 2], see lip_measures, the resting shape left in.
+
+    Args:
+        landmark_dirs: see LipSamples.
+    """
+
+    def __init__(self, *args, landmark_dirs: Sequence[Path], **options):
+        super().__init__(*args, **options)
+        self._lips: dict[str, np.ndarray] = {}
+        self._paths: dict[str, list[str]] = {}
+        for video in self.videos:
+            lips = lip_measures(_upright_lips(read_points(video, landmark_dirs)))
+            known = {frame for frame in range(len(lips)) if np.isfinite(lips[frame]).all()}
+            paths = [path for clip in video.clips for path in clip.frame_paths if int(Path(path).stem) in known]
+            if not paths:
+                raise _no_landmarks(video)
+            self._lips[video.name], self._paths[video.name] = lips, paths
+
+    def _draw(self, video: Video, rng: np.random.Generator) -> Drawn:
+        path = self._paths[video.name][rng.integers(len(self._paths[video.name]))]
+        return Drawn([path], {}, {"lips": self._lips[video.name][int(Path(path).stem)]})
+
+    def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        rows, columns = self.mouth
+        return {"mouths": pictures[:, 0, :, rows, columns]}
 
 
 class LipSyncSamples(SyncSamples):
@@ -148,6 +183,12 @@ class LipSyncSamples(SyncSamples):
         return (measures - measures.mean(0)).ravel()
 
 
+def _no_landmarks(video: Video) -> UserError:
+    return UserError(
+        f"{LANDMARK_OPTION}: no frame of {video.name}'s clips has landmarks; detect them again, or leave the video out"
+    )
+
+
 def _places(video: Video) -> list[tuple[int, int]]:
     """Numbers of frames from the video's first clip to its last, each with the first row of its speech.
 
@@ -167,7 +208,12 @@ def _places(video: Video) -> list[tuple[int, int]]:
 
 
 def read_lip_shapes(video: Video, folders: Sequence[Path]) -> np.ndarray:
-    """Lip shapes of all frames of a video, see lip_shapes, from its csv in one of the folders.
+    """Lip shapes of all frames of a video, see lip_shapes and read_points."""
+    return lip_shapes(read_points(video, folders))
+
+
+def read_points(video: Video, folders: Sequence[Path]) -> np.ndarray:
+    """The 68 landmarks of all frames of a video, [N, 68, 2], from its csv in one of the folders.
 
     Raises:
         UserError: there is none, or none that can be read.
@@ -180,4 +226,4 @@ def read_lip_shapes(video: Video, folders: Sequence[Path]) -> np.ndarray:
         )
     table = read_openface_csv(path, LANDMARK_OPTION)
     frame_count = int(table.frame.max()) + 1
-    return lip_shapes(follow_face(table, frame_count, np.zeros(1, int)))
+    return follow_face(table, frame_count, np.zeros(1, int))

@@ -50,6 +50,7 @@ class LossWeights:
     lamb_gan: float = 1.0
     lamb_l1: float = 0.0
     lamb_mouth: float = 0.0
+    lamb_lips: float = 0.0
     lamb_syncnet_perception: float = 0.1
 
 
@@ -61,6 +62,7 @@ class FrameStep:
         perceptual: a `PerceptualNetwork`, or None where the perception loss has no weight.
         mouth: (rows, columns) of the mouth region in the pictures.
         weights: see LossWeights.
+        reader: a trained `MouthReader`, or None where the lips' loss is not wanted.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class FrameStep:
         perceptual: nn.Module | None,
         mouth: tuple[slice, slice],
         weights: LossWeights,
+        reader: nn.Module | None = None,
     ):
         self.networks = networks.shared
         self.updates = networks.updates
@@ -77,6 +80,7 @@ class FrameStep:
         self.perceptual = perceptual
         self.mouth = (..., *mouth)
         self.weights = weights
+        self.reader = None if reader is None else reader.eval().requires_grad_(False)
 
     def __call__(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> Losses:
         """Train on a batch.
@@ -87,7 +91,8 @@ class FrameStep:
             audio: speech features round each frame, [B, channels, T].
 
         Returns:
-            dI, perception, g_dI, l1 and mouth, each where its weight is above 0: scalars without gradient, weighted.
+            dI, perception, g_dI, l1, mouth and lips, each where its weight is above 0: scalars without gradient,
+            weighted.
         """
         with self.autocast():
             fake = self.networks["net_g"](self._masked(source), reference, audio)
@@ -103,7 +108,8 @@ class FrameStep:
 
         Returns:
             perception: loss, if it has a weight; mouth_l1: mean L1 distance in the mouth region, pictures in [0, 1];
-            mouth_l1_of_mean_reference: the same for pasting the mean of the references, which it has to beat.
+            mouth_l1_of_mean_reference: the same for pasting the mean of the references, which it has to beat; with a
+            reader, lips, the loss, and lips_of_mean_reference.
         """
         fake = self._generate(source, reference, audio)
         return self._judge(fake, source, reference)
@@ -138,7 +144,14 @@ class FrameStep:
             losses["l1"] = self.weights.lamb_l1 * F.l1_loss(fake, real)
         if self.weights.lamb_mouth:
             losses["mouth"] = self.weights.lamb_mouth * F.l1_loss(self._mouths(fake), self._mouths(real))
-        return losses
+        return losses | self._lip_losses(fake, real)
+
+    def _lip_losses(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
+        if self.reader is None or not self.weights.lamb_lips:
+            return {}
+        with torch.no_grad():
+            true = self.reader(self._mouths(real)).float()
+        return {"lips": self.weights.lamb_lips * F.mse_loss(self.reader(self._mouths(fake)).float(), true)}
 
     def _perception_losses(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
         if self.perceptual is None:
@@ -156,8 +169,10 @@ class FrameStep:
     def _judge(self, fake: torch.Tensor, real: torch.Tensor, reference: torch.Tensor) -> Losses:
         mean_reference = torch.stack(reference.split(3, 1)).mean(0)
         with self.autocast():
-            perception = self._perception_losses(fake, real)
-        return perception | {
+            others = self._perception_losses(fake, real) | self._lip_losses(fake, real)
+            of_mean = self._lip_losses(mean_reference, real)
+        others |= {f"{name}_of_mean_reference": loss for name, loss in of_mean.items()}
+        return others | {
             "mouth_l1": F.l1_loss(self._mouths(fake), self._mouths(real)),
             "mouth_l1_of_mean_reference": F.l1_loss(self._mouths(mean_reference), self._mouths(real)),
         }
@@ -180,6 +195,7 @@ class ClipStep(FrameStep):
         mouth: see FrameStep.
         weights: see LossWeights.
         syncnet: trained SyncNet, or None where the sync loss has no weight.
+        reader: see FrameStep.
     """
 
     def __init__(
@@ -189,8 +205,9 @@ class ClipStep(FrameStep):
         mouth: tuple[slice, slice],
         weights: LossWeights,
         syncnet: SyncNet | None,
+        reader: nn.Module | None = None,
     ):
-        super().__init__(networks, perceptual, mouth, weights)
+        super().__init__(networks, perceptual, mouth, weights, reader)
         self.syncnet = None if syncnet is None else syncnet.eval().requires_grad_(False)
 
     def __call__(
@@ -205,7 +222,7 @@ class ClipStep(FrameStep):
             clip_audio: speech features of nine frames, two more on each side, [B, channels, T'].
 
         Returns:
-            dI, dV, perception, g_dI, g_dV, l1, mouth and sync, each where its weight is above 0.
+            dI, dV, perception, g_dI, g_dV, l1, mouth, lips and sync, each where its weight is above 0.
         """
         source, reference, audio = (frame_major(part) for part in (source, reference, audio))
         with self.autocast():

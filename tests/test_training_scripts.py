@@ -168,6 +168,37 @@ def test_an_audio_encoder_learns_to_read_lips_and_starts_a_generator(tmp_path):
         train_here(*audio_command, "--openface_landmark_dir", tmp_path, "--result_path", tmp_path / "other")
 
 
+def test_a_mouth_reader_learns_and_shows_a_generator_the_lips(tmp_path):
+    data = write_training_set(tmp_path / "data", videos=2, clips=20)
+    write_landmarks(tmp_path / "landmarks", data)
+    reader_command = ("train_mouth_reader.py", "--train_data", data, "--openface_landmark_dir", tmp_path / "landmarks",
+                      "--augment_num", 160, "--batch_size", 16, "--val_samples", 16, "--non_decay", 3, "--decay", 2,
+                      "--mouth_region_size", 32, "--cache", "ram", "--result_path", tmp_path / "mouth")  # fmt: skip
+    train_here(*reader_command)
+    log = [json.loads(line) for line in (tmp_path / "mouth/log.jsonl").read_text().splitlines()]
+    last = [line for line in log if line["kind"] == "validation"][-1]
+    assert last["data"] == "held_out"
+    assert last["opening_correlation"] > 0.9
+
+    reader = tmp_path / "mouth/mouth_reader_model_epoch_5.pth"
+    for command, stage in ((frame_command(), "frame"), (clip_command(), "clip")):
+        weights = ("--lamb_perception", 0, "--lamb_gan", 0, "--lamb_l1", 1, "--lamb_lips", 0.5)
+        train_here(*command, *weights, "--train_data", data, "--pretrained_mouth_reader_path", reader,
+                   "--val_data", data, "--val_samples", 2, "--feature_channel", 32, "--result_path", tmp_path / stage,
+                   *(("--lamb_syncnet_perception", 0, "--pretrained_frame_DINet_path",
+                      tmp_path / "frame/netG_model_epoch_1.pth") if stage == "clip" else ()))  # fmt: skip
+        log = [json.loads(line) for line in (tmp_path / stage / "log.jsonl").read_text().splitlines()]
+        judged = next(line for line in log if line["kind"] == "validation")
+        assert judged["lips"] > 0 and judged["lips_of_mean_reference"] > 0
+
+    generator = tmp_path / "frame/netG_model_epoch_1.pth"
+    with pytest.raises(UserError, match=r"^--pretrained_mouth_reader_path: .* a mouth reader \(net_m\) is needed"):
+        train_here(*frame_command(), "--train_data", data, "--pretrained_mouth_reader_path", generator,
+                   "--lamb_perception", 0, "--result_path", tmp_path / "other")  # fmt: skip
+    with pytest.raises(UserError, match=r"^--openface_landmark_dir: there is no video0.csv in .*--detect_landmark"):
+        train_here(*reader_command, "--openface_landmark_dir", tmp_path, "--result_path", tmp_path / "other")
+
+
 def test_a_narrow_generator_keeps_its_width_from_stage_to_stage(there):
     narrow = (*SMALL, "--augment_num", 1, "--batch_size", 2, "--max_steps", 1, "--perceptual_weights",
               "torch/hub/checkpoints/vgg19-dcbb9e9d.pth")  # fmt: skip

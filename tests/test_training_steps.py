@@ -20,6 +20,7 @@ from golden.networks import (
 from test_models_losses import assert_golden
 
 from models.losses import CLIP_FRAMES
+from models.mouth_reader import MouthReader
 from models.perceptual import PerceptualNetwork
 from models.steps import ClipStep, FrameStep, LossWeights, SyncPairs, SyncStep
 from models.syncnet import SyncNet
@@ -182,6 +183,35 @@ def test_weights_of_zero_leave_losses_out():
     assert losses["l1"].item() == pytest.approx(2 * error.mean().item(), rel=1e-4)
     assert losses["mouth"].item() == pytest.approx(3 * error[step.mouth].mean().item(), rel=1e-4)
     assert all(torch.equal(before[name], value) for name, value in networks.bare["net_dI"].state_dict().items())
+
+
+def test_lips_are_compared_as_the_reader_reads_them():
+    torch.manual_seed(0)
+    reader = MouthReader(dropout=0.5)
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_lips=2)
+    step = FrameStep(networks, None, mouth_region(MOUTH), weights, reader)
+    batch = frame_batch()
+    kept = {name: value.clone() for name, value in reader.state_dict().items()}
+    with torch.no_grad():
+        fake = networks.bare["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
+        wanted = 2 * (reader(fake[step.mouth]) - reader(batch["source"][step.mouth])).square().mean()
+    losses = step(**batch)
+    assert set(losses) == {"lips"}
+    assert losses["lips"].item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert networks.updates["net_g"].gradient_norm > 0
+    assert all(torch.equal(kept[name], value) for name, value in reader.state_dict().items())
+    figures = step.evaluate(**batch | {"reference": batch["source"].repeat(1, 5, 1, 1)})
+    assert figures["lips_of_mean_reference"] < 1e-6 * figures["lips"]
+
+
+def test_a_mouth_is_read_at_any_size():
+    torch.manual_seed(0)
+    reader = MouthReader().eval()
+    small = torch.nn.functional.interpolate(uniform_tensor(1, 2, 3, 8, 8), 64, mode="bicubic")
+    large = torch.nn.functional.interpolate(small, 256, mode="bilinear")
+    assert torch.allclose(reader(small), reader(large), atol=0.02 * reader(small).std().item() + 5e-3)
+    assert torch.isfinite(reader(torch.zeros(1, 3, 64, 64))).all()
 
 
 def test_chance_is_readable_off_the_sync_figures():

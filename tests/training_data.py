@@ -15,6 +15,7 @@ from config.training import (
     AudioEncoderTrainingParser,
     ClipTrainingParser,
     FrameTrainingParser,
+    MouthReaderTrainingParser,
     SyncNetTrainingParser,
 )
 from dataset.manifest import Clip, Video, write_manifest
@@ -89,6 +90,7 @@ PARSERS = {
     "train_DINet_clip.py": ClipTrainingParser,
     "train_syncnet.py": SyncNetTrainingParser,
     "train_audio_encoder.py": AudioEncoderTrainingParser,
+    "train_mouth_reader.py": MouthReaderTrainingParser,
 }
 
 
@@ -97,6 +99,7 @@ STAGES = {
     "train_DINet_clip.py": "utils.clip_stage",
     "train_syncnet.py": "utils.syncnet_stage",
     "train_audio_encoder.py": "utils.audio_stage",
+    "train_mouth_reader.py": "utils.mouth_reader_stage",
 }
 
 

@@ -32,6 +32,7 @@ _TITLES = {
     "net_dI": "a frame discriminator",
     "net_dV": "a clip discriminator",
     "net_a": "an audio encoder",
+    "net_m": "a mouth reader",
     SYNCNET: "a SyncNet",
 }
 _OPTIONS = {  # first part of a parameter's name -> the options that its shape depends on

@@ -17,6 +17,7 @@ from utils.checkpoints import SYNCNET, Checkpoint, Metadata, load_network, read_
 from utils.crop_geometry import mouth_region
 from utils.distributed import Processes
 from utils.errors import UserError
+from utils.mouth_reader_stage import load_mouth_reader
 from utils.perceptual_weights import load_perceptual_network
 from utils.trained_networks import OptimisationSettings, TrainedNetworks
 from utils.training import TrainingLoop, TrainingSettings, check_metadata, choose_feature_channel, describe_networks
@@ -65,6 +66,7 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     perceptual = None
     if options.lamb_perception:
         perceptual = load_perceptual_network(PerceptualNetwork, options.perceptual_weights, processes)
+    reader = load_mouth_reader(options.pretrained_mouth_reader_path)
     samples = partial(ClipSamples, may_repeat_source=options.reference_may_repeat_source)
     data = open_training_data(samples, pick(LoadingSettings, options), processes, device)
     metadata = describe_networks(options.mouth_region_size, data.kind, options.feature_channel)
@@ -84,6 +86,7 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
         mouth_region(options.mouth_region_size),
         pick(LossWeights, options),
         None if syncnet is None else networks.place(syncnet),
+        None if reader is None else networks.place(reader),
     )
     settings = pick(TrainingSettings, options)
     loop = TrainingLoop("clip", step, networks, data.train, data.held_out, settings, metadata, processes)

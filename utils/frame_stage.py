@@ -15,6 +15,7 @@ from models.steps import FrameStep, LossWeights
 from utils.checkpoints import load_part, read_checkpoint
 from utils.crop_geometry import mouth_region
 from utils.distributed import Processes
+from utils.mouth_reader_stage import load_mouth_reader
 from utils.perceptual_weights import load_perceptual_network
 from utils.trained_networks import OptimisationSettings, TrainedNetworks
 from utils.training import (
@@ -40,6 +41,7 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     perceptual = None
     if options.lamb_perception:
         perceptual = load_perceptual_network(PerceptualNetwork, options.perceptual_weights, processes)
+    reader = load_mouth_reader(options.pretrained_mouth_reader_path)
     samples = partial(FrameSamples, may_repeat_source=options.reference_may_repeat_source)
     data = open_training_data(samples, pick(LoadingSettings, options), processes, device)
 
@@ -53,7 +55,11 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     )
     mouth = mouth_region(options.mouth_region_size)
     step = FrameStep(
-        networks, None if perceptual is None else networks.place(perceptual), mouth, pick(LossWeights, options)
+        networks,
+        None if perceptual is None else networks.place(perceptual),
+        mouth,
+        pick(LossWeights, options),
+        None if reader is None else networks.place(reader),
     )
     metadata = describe_networks(options.mouth_region_size, data.kind, options.feature_channel)
     settings = pick(TrainingSettings, options)

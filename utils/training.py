@@ -40,7 +40,7 @@ PICTURE_SAMPLES = 4
 """Samples shown in a grid."""
 GRID_GAP = 2
 """Pixels between its pictures."""
-FILE_PREFIXES = {"frame": "netG", "clip": "netG", "sync": "syncnet", "audio": "audio_encoder"}
+FILE_PREFIXES = {"frame": "netG", "clip": "netG", "sync": "syncnet", "audio": "audio_encoder", "mouth": "mouth_reader"}
 """Names of checkpoint files by stage."""
 
 

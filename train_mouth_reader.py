@@ -1,0 +1,19 @@
+"""Train a reader of the lips, so that little data teaches a generator to move them (not published)."""
+
+from config.training import MouthReaderTrainingParser
+from utils.errors import run_script
+
+
+def main() -> None:
+    """Run the script."""
+    options = MouthReaderTrainingParser().parse_args()
+    # PyTorch takes seconds to load: not for --help or a mistyped option.
+    from utils.distributed import training_processes
+    from utils.mouth_reader_stage import train
+
+    with training_processes(options.device) as (processes, device):
+        train(options, processes, device)
+
+
+if __name__ == "__main__":
+    run_script(main)
