@@ -52,6 +52,7 @@ def build_instruments(options: argparse.Namespace) -> tuple["Instruments", dict[
         UserError: unusable SyncNet weights or device.
     """
     from models.syncnet import SyncNet
+    from utils import lip_sync_error
     from utils.checkpoints import SYNCNET, load_network, read_checkpoint
     from utils.device import choose_device
     from utils.evaluation import REGIONS, Instruments
@@ -80,15 +81,12 @@ def build_instruments(options: argparse.Namespace) -> tuple["Instruments", dict[
         load_network(network, checkpoint, SYNCNET, SYNCNET_OPTION)
         instruments.sync = SyncJudge(network, metadata.mouth_region_size or 256, device)
         instruments.sync_features = FeatureExtractor(kind.name, options.deepspeech_model_path, options.whisper_model)
-    missing |= dict.fromkeys(("lse_d", "lse_c"), LSE_NEEDS)
+    if options.lse_syncnet_path is None:
+        needs = f"LSE-D and LSE-C need {lip_sync_error.OPTION}: syncnet_v2.model from {lip_sync_error.ADDRESS}"
+        missing |= dict.fromkeys(("lse_d", "lse_c", "lse_offset"), needs)
+    else:
+        instruments.lse = lip_sync_error.LipSyncErrorJudge(options.lse_syncnet_path, device)
     return instruments, missing
-
-
-LSE_NEEDS = (
-    "LSE-D and LSE-C need syncnet_v2.model (http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model) "
-    "and the face detector sfd_face.pth that its pictures are cut with "
-    "(https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/sfd_face.pth): run Wav2Lip's evaluation on the dubs"
-)
 
 
 @contextlib.contextmanager

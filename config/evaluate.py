@@ -43,6 +43,7 @@ class EvaluationParser(ScriptParser):
         add("--result_dir", type=Path, default=Path("./asserts/evaluation_result"), help="folder of the results")
         add("--baselines", action="store_true", help="also score the untouched source and pasted references")
         add("--syncnet_path", type=Path, help="SyncNet weights for the sync columns")
+        add("--lse_syncnet_path", type=Path, help="syncnet_v2.model of Chung and Zisserman for LSE-D and LSE-C")
         add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
         add("--workers", type=positive_int, help="processes that detect landmarks; None: one a core")
         add(

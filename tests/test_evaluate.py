@@ -19,6 +19,7 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
+from models.chung_syncnet import ChungSyncNet
 from models.dinet import DINet
 from models.syncnet import SyncNet
 from utils.audio import Waveform, load_waveform, write_wav
@@ -27,6 +28,7 @@ from utils.crop_geometry import CropBox
 from utils.evaluation import Comparison, Evaluator, Instruments
 from utils.evaluation_jobs import pair_files
 from utils.lip_motion import MAX_LAG, compare_openings, lag_curve, landmark_distance, lips_and_sound
+from utils.lip_sync_error import face_boxes, judge_codes
 from utils.picture_scores import Flicker, compare, sharpness
 from utils.pipeline import StageClock
 from utils.source_preparation import prepare_source
@@ -210,6 +212,52 @@ def test_sync_offset_of_shifted_sound(late):
     assert len(curve.score) == 2 * MAX_LAG + 1
 
 
+def test_lip_sync_error_is_that_of_a_plain_loop():
+    generator = torch.Generator().manual_seed(6)
+    heard = torch.randn(40, 8, generator=generator)
+    places = torch.tensor([*range(4, 20), *range(25, 33)])
+    seen = heard[places + 3] + 0.1 * torch.randn(len(places), 8, generator=generator)
+    error = judge_codes(seen, places, heard)
+    means = []
+    for shift in range(-15, 16):
+        distances = []
+        for code, place in zip(seen, places.tolist(), strict=True):
+            other = heard[place + shift] if 0 <= place + shift < 40 else torch.zeros(8)
+            distances.append(((code - other + 1e-6) ** 2).sum().sqrt().item())
+        means.append(sum(distances) / len(distances))
+    assert error.distance == pytest.approx(min(means), rel=1e-5)
+    assert error.confidence == pytest.approx(sorted(means)[15] - min(means), rel=1e-5)
+    assert error.offset == -3
+
+
+def test_the_network_of_lip_sync_error_has_the_names_of_its_published_weights():
+    shapes = {name: tuple(value.shape) for name, value in ChungSyncNet().state_dict().items()}
+    for name, shape in {
+        "netcnnaud.0.weight": (64, 1, 3, 3),
+        "netcnnaud.14.weight": (256, 256, 3, 3),
+        "netcnnaud.18.weight": (512, 256, 5, 4),
+        "netcnnaud.19.running_mean": (512,),
+        "netcnnlip.0.weight": (96, 3, 5, 7, 7),
+        "netcnnlip.14.weight": (256, 256, 1, 3, 3),
+        "netcnnlip.18.weight": (512, 256, 1, 6, 6),
+        "netfcaud.1.weight": (512,),
+        "netfclip.3.weight": (1024, 512),
+    }.items():
+        assert shapes[name] == shape, name
+
+
+def test_a_face_box_reaches_above_the_brows_and_stands_still():
+    points = np.zeros((30, 68, 2), np.float32)
+    points[:, 0], points[:, 16], points[:, 8], points[:, 19] = (100, 150), (200, 150), (150, 230), (140, 100)
+    points[:, 1:68, 0] = np.clip(points[:, 1:68, 0], 100, 200)
+    points[:, :, 1] = np.clip(points[:, :, 1], 100, 230)
+    points[10, :, 0] += 50  # one frame whose landmarks jumped
+    points[20] = np.nan
+    boxes = face_boxes(points)
+    assert np.isnan(boxes[20]).all()
+    assert np.allclose(np.delete(boxes, 20, 0), (150, (230 + 100 - 0.3 * 130) / 2, 130 * 1.3 / 2))
+
+
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
@@ -290,6 +338,21 @@ def test_report_files(scored):
     assert strip.shape == (3 * 416, 6 * 320, 3)
     assert (scored.folder / "plots" / "late_given_dubbed.png").stat().st_size > 10_000
     assert not list(scored.folder.rglob("*.partial"))
+
+
+def test_lip_sync_error_where_its_weights_are_given(media, tmp_path):
+    torch.manual_seed(0)
+    torch.save(ChungSyncNet().state_dict(), tmp_path / "syncnet_v2.model")
+    options = ("--generated", media / "true.mp4", "--reference", media / "true.mp4", "--result_dir", tmp_path / "r",
+               "--landmark_dir", media / "landmarks", "--lse_syncnet_path")  # fmt: skip
+    done = run(*options, tmp_path / "syncnet_v2.model")
+    assert "lse_d" in done.stdout
+    clip = json.loads((tmp_path / "r/results.json").read_text())["clips"][0]
+    assert clip["lse_d"] > 0 and clip["lse_c"] > 0 and -15 <= clip["lse_offset"] <= 15
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.model")
+    for name, words in (("other.model", "is not the SyncNet of Chung"), ("none.model", "download http://www.robots")):
+        line = run(*options, tmp_path / name, expect=2).stderr.strip().splitlines()
+        assert len(line) == 1 and words in line[0], line
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from utils.face_crop import cut_face
 from utils.identity import FaceIdentity, cosine_similarity
 from utils.landmarks import POINTS
 from utils.lip_motion import compare_openings, landmark_distance, lips_and_sound
+from utils.lip_sync_error import LipSyncErrorJudge
 from utils.perceptual_scores import FrechetDistance, PerceptualDistance
 from utils.picture_scores import Flicker, compare, mean_scores, sharpness
 from utils.pipeline import StageClock, batched, in_background
@@ -109,6 +110,7 @@ class Instruments:
 
     sync: SyncJudge | None = None
     sync_features: FeatureExtractor | None = None
+    lse: LipSyncErrorJudge | None = None
     lpips: PerceptualDistance | None = None
     make_fid: Callable[[], FrechetDistance] | None = None
     fid: dict[tuple[str, str, str], FrechetDistance] = field(default_factory=dict)
@@ -343,6 +345,9 @@ class Evaluator:
             curve = self.instruments.sync.curve(generated.reader, generated.plan, features)
             values["sync_confidence"], values["sync_offset"] = curve.confidence, curve.offset
             curves["SyncNet, score"] = curve.score
+        if self.instruments.lse is not None:
+            error = self.instruments.lse.measure(generated, waveform)
+            values["lse_d"], values["lse_c"], values["lse_offset"] = error.distance, error.confidence, error.offset
 
     def _fids(self, comparison: Comparison) -> dict[str, FrechetDistance] | None:
         if self.instruments.make_fid is None or comparison.row == "truth":

@@ -36,6 +36,8 @@ def _of_both(name: str, better: str, meaning: str) -> list[Column]:
     ]
 
 
+_LSE = "SyncNet of Chung and Zisserman, faces cut by 68 landmarks in place of the S3FD detector's boxes"
+
 COLUMNS = (
     *_of_both("psnr", "higher", "dB, RGB, mean over frames (OpenCV)"),
     *_of_both("ssim", "higher", "SSIM, Gaussian windows of 11 pixels, RGB, mean over frames"),
@@ -60,8 +62,9 @@ COLUMNS = (
     Column("sync_offset", "", f"our SyncNet: that shift in frames of 40 ms, sound late is positive, within {MAX_LAG}"),
     Column("sound_correlation", "higher", "highest correlation of the lips' opening speed with the speech level's"),
     Column("sound_lag", "", f"its shift in frames of 40 ms, sound late is positive, within {MAX_LAG}; no network"),
-    Column("lse_d", "lower", "LSE-D of Wav2Lip's evaluation"),
-    Column("lse_c", "higher", "LSE-C of Wav2Lip's evaluation"),
+    Column("lse_d", "lower", f"LSE-D, {_LSE}: least mean distance over shifts"),
+    Column("lse_c", "higher", f"LSE-C, {_LSE}: median distance less the least"),
+    Column("lse_offset", "", f"{_LSE}: the shift of the least distance in frames of 40 ms, as syncnet_python counts"),
 )
 
 
