@@ -63,9 +63,9 @@ def build_dubber(options: argparse.Namespace) -> "Dubber":
     Raises:
         UserError: unusable weights, device or feature model.
     """
-    from models.dinet import DINet
+    from models.dinet import FEATURES, DINet
     from models.inference_form import to_inference_form
-    from utils.checkpoints import AVERAGE_SUFFIX, PUBLISHED_FEATURE_CHANNEL, load_network, read_checkpoint
+    from utils.checkpoints import AVERAGE_SUFFIX, load_network, read_checkpoint
     from utils.device import choose_device, choose_dtype
     from utils.dubbing import Dubber, Speech
     from utils.mouth_generator import DINetMouthGenerator
@@ -86,7 +86,7 @@ def build_dubber(options: argparse.Namespace) -> "Dubber":
         options.source_channel,
         options.ref_channel,
         kind.channels,
-        metadata.feature_channel or PUBLISHED_FEATURE_CHANNEL,
+        metadata.feature_channel or FEATURES,
     )
     averaged = f"net_g{AVERAGE_SUFFIX}"
     load_network(network, checkpoint, averaged if averaged in checkpoint.networks else "net_g", CHECKPOINT_OPTION)

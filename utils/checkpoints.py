@@ -22,8 +22,6 @@ SYNCNET = "net"
 """Name of the SyncNet in its checkpoint; the others are net_g, net_dI and net_dV."""
 AVERAGE_SUFFIX = "_ema"
 """The average of net_g's weights stands in a checkpoint as net_g_ema."""
-PUBLISHED_FEATURE_CHANNEL = 256
-"""Channels of the generator's feature maps where a checkpoint does not record them."""
 _OWN_ENTRY = "dinet"
 _PREFIX = "module."
 _WRAPPERS = (_PREFIX, "_orig_mod.")  # of distributed training and of torch.compile

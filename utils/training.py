@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from models.dinet import FEATURES
 from utils.checkpoint_folder import CheckpointFolder
 from utils.checkpoints import (
-    PUBLISHED_FEATURE_CHANNEL,
     Checkpoint,
     Metadata,
     load_network,
@@ -430,7 +430,7 @@ def coarse_checkpoint(coarse2fine: bool, path: Path | None) -> Checkpoint | None
 
 def choose_feature_channel(asked: int | None, start: Checkpoint | None) -> int:
     """Channels of the generator's feature maps: as asked for, else those of the weights to start from, else 256."""
-    return asked or (start and start.metadata.feature_channel) or PUBLISHED_FEATURE_CHANNEL
+    return asked or (start and start.metadata.feature_channel) or FEATURES
 
 
 class StopSignals:
