@@ -166,6 +166,12 @@ class _DINetTrainingParser(TrainingParser):
             help="leave the generator's audio encoder as it is: on little data it else forgets what "
             "--pretrained_audio_path has taught it (not published)",
         )
+        add(
+            "--freeze_norms",
+            action="store_true",
+            help="normalise by the statistics of the weights that the training starts from, not of each batch: "
+            "for batches of a few samples (not published)",
+        )
         add("--lr_g", type=_weight, default=1e-4, help="learning rate of the generator")
         add("--lr_dI", type=_weight, default=1e-4, help="learning rate of the discriminators")
         add("--lamb_perception", type=_weight, default=10, help="weight of the perception loss")

@@ -12,7 +12,7 @@ from .losses import CLIP_FRAMES
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Widths of the networks, and whether the audio encoder is trained; the names are those of the options."""
+    """Widths of the networks, and what of the generator is not trained; the names are those of the options."""
 
     source_channel: int = 3
     ref_channel: int = 15
@@ -21,6 +21,7 @@ class NetworkSettings:
     D_block_expansion: int = 64
     D_max_features: int = 256
     freeze_audio_encoder: bool = False
+    freeze_norms: bool = False
 
 
 def make_dinet_networks(settings: NetworkSettings, audio_channel: int, clip: bool = False) -> dict[str, nn.Module]:
@@ -31,6 +32,8 @@ def make_dinet_networks(settings: NetworkSettings, audio_channel: int, clip: boo
     }
     if settings.freeze_audio_encoder:
         _freeze(networks["net_g"].audio_encoder)
+    if settings.freeze_norms:
+        _freeze_norms(networks["net_g"])
     if clip:
         networks["net_dV"] = _discriminator(settings, settings.source_channel * CLIP_FRAMES)
     return networks
@@ -41,6 +44,19 @@ def _freeze(part: nn.Module) -> None:
     part.requires_grad_(False)
     part.train = MethodType(lambda self, mode=True: nn.Module.train(self, False), part)
     part.eval()
+
+
+def _freeze_norms(network: nn.Module) -> None:
+    """Keep the statistics of a network's norms, whichever modules these are replaced by, while it is trained."""
+
+    def train(self: nn.Module, mode: bool = True) -> nn.Module:
+        nn.Module.train(self, mode)
+        for part in self.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eval()
+        return self
+
+    network.train = MethodType(train, network)
 
 
 def _discriminator(settings: NetworkSettings, channels: int) -> Discriminator:

@@ -282,6 +282,19 @@ def test_the_average_of_the_weights_follows_the_network():
     assert set(networks.checkpoint_networks()) == {"net_g", "net_g_ema"}
 
 
+def test_the_average_has_averaged_statistics_and_whole_indices():
+    network = torch.nn.BatchNorm1d(2)
+    network.register_buffer("place", torch.tensor([-1, 5]), persistent=False)
+    networks = trained({"net_g": network}, ema=0.99)
+    for value in (1.0, 2.0):
+        network.running_mean.fill_(value)
+        network.num_batches_tracked.add_(1)
+        networks.average()
+    average = networks.evaluated("net_g")
+    assert average.running_mean.tolist() == pytest.approx([1.01, 1.01])
+    assert average.place.tolist() == [-1, 5] and average.num_batches_tracked == 2
+
+
 def test_gradients_are_those_of_a_least_squares_gan():
     # The discriminator's loss, halved over fake and real, as published.
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +64,9 @@ class TrainedNetworks:
         self.bare = {name: self.place(network).train() for name, network in networks.items()}
         self.averages: dict[str, AveragedModel] = {}
         if settings.ema:
-            average = get_ema_multi_avg_fn(settings.ema)
-            self.averages["net_g"] = AveragedModel(self.bare["net_g"], multi_avg_fn=average).eval()
+            # With the norms' statistics, which small batches leave as noisy as the weights.
+            average = AveragedModel(self.bare["net_g"], multi_avg_fn=_moving_average(settings.ema), use_buffers=True)
+            self.averages["net_g"] = average.eval()
         self.shared = {name: share_training(network, processes, device) for name, network in self.bare.items()}
         if settings.compile:
             for network in self.bare.values():
@@ -150,3 +152,17 @@ class TrainedNetworks:
             raise UserError(f"{option}: {checkpoint.path}: the optimizer of {name} does not fit ({error})") from None
         for group in optimizer.param_groups:
             group.update(own)
+
+
+def _moving_average(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], Any], None]:
+    """Takes new values into averages; what is not a fraction, such as counters and indices, is copied."""
+    move = get_ema_multi_avg_fn(decay)
+
+    def update(averages: Sequence[torch.Tensor], values: Sequence[torch.Tensor], count: Any) -> None:
+        if averages[0].is_floating_point():
+            move(averages, values, count)
+            return
+        for average, value in zip(averages, values, strict=True):
+            average.copy_(value)
+
+    return update
