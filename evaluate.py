@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from config.evaluate import EvaluationParser
+from config.evaluate import LSE_ADDRESS, LSE_OPTION, EvaluationParser
 from config.inference import InferenceParser
 from utils.errors import UserError, make_folder, require_file, run_script
 
@@ -42,6 +42,8 @@ def check_options(options: argparse.Namespace) -> None:
         require_file(path, "--driving_audio")
     if options.syncnet_path:
         require_file(options.syncnet_path, SYNCNET_OPTION, "leave the option out, or train one with train_syncnet.py")
+    if options.lse_syncnet_path:
+        require_file(options.lse_syncnet_path, LSE_OPTION, f"download {LSE_ADDRESS}")
     make_folder(options.result_dir, "--result_dir")
 
 
@@ -52,10 +54,10 @@ def build_instruments(options: argparse.Namespace) -> tuple["Instruments", dict[
         UserError: unusable SyncNet weights or device.
     """
     from models.syncnet import SyncNet
-    from utils import lip_sync_error
     from utils.checkpoints import SYNCNET, load_network, read_checkpoint
     from utils.device import choose_device
     from utils.evaluation import REGIONS, Instruments
+    from utils.lip_sync_error import LipSyncErrorJudge
     from utils.perceptual_scores import ALEXNET, INCEPTION, FrechetDistance, PerceptualDistance
     from utils.speech_features import KINDS, FeatureExtractor
     from utils.sync_score import SyncJudge
@@ -82,10 +84,10 @@ def build_instruments(options: argparse.Namespace) -> tuple["Instruments", dict[
         instruments.sync = SyncJudge(network, metadata.mouth_region_size or 256, device)
         instruments.sync_features = FeatureExtractor(kind.name, options.deepspeech_model_path, options.whisper_model)
     if options.lse_syncnet_path is None:
-        needs = f"LSE-D and LSE-C need {lip_sync_error.OPTION}: syncnet_v2.model from {lip_sync_error.ADDRESS}"
+        needs = f"LSE-D and LSE-C need {LSE_OPTION}: syncnet_v2.model from {LSE_ADDRESS}"
         missing |= dict.fromkeys(("lse_d", "lse_c", "lse_offset"), needs)
     else:
-        instruments.lse = lip_sync_error.LipSyncErrorJudge(options.lse_syncnet_path, device)
+        instruments.lse = LipSyncErrorJudge(options.lse_syncnet_path, device)
     return instruments, missing
 
 

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from config.parser import ScriptParser, positive_int
 
+LSE_OPTION = "--lse_syncnet_path"
+LSE_ADDRESS = "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"
+
 
 class EvaluationParser(ScriptParser):
     """Options of evaluate.py: dubbed videos against true ones, or a checkpoint on a list of clips."""
@@ -43,7 +46,7 @@ class EvaluationParser(ScriptParser):
         add("--result_dir", type=Path, default=Path("./asserts/evaluation_result"), help="folder of the results")
         add("--baselines", action="store_true", help="also score the untouched source and pasted references")
         add("--syncnet_path", type=Path, help="SyncNet weights for the sync columns")
-        add("--lse_syncnet_path", type=Path, help="syncnet_v2.model of Chung and Zisserman for LSE-D and LSE-C")
+        add(LSE_OPTION, type=Path, help="syncnet_v2.model of Chung and Zisserman for LSE-D and LSE-C")
         add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
         add("--workers", type=positive_int, help="processes that detect landmarks; None: one a core")
         add(

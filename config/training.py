@@ -1,6 +1,7 @@
 """Options of the training scripts."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from config.parser import ScriptParser, positive_int
@@ -47,6 +48,8 @@ class TrainingParser(ScriptParser):
     """Options of every training script; those of the published scripts keep their names and defaults."""
 
     hold_out = 0.0
+    hears = True
+    """Whether speech is trained on."""
 
     def __init__(self, description: str, result_name: str):
         super().__init__(description)
@@ -74,11 +77,12 @@ class TrainingParser(ScriptParser):
         add("--augment_num", type=positive_int, default=32, help="how often an epoch takes each video")
         add("--batch_size", type=positive_int, default=24, help="samples a step, over all processes together")
         add("--augment", action="store_true", help="flip, recolour and slightly move the pictures (not published)")
-        add(
-            "--augment_audio",
-            action="store_true",
-            help="add noise to the speech features and blank some of them (not published)",
-        )
+        if self.hears:
+            add(
+                "--augment_audio",
+                action="store_true",
+                help="add noise to the speech features and blank some of them (not published)",
+            )
         add(
             "--cache",
             choices=("none", "ram", "device"),
@@ -91,11 +95,12 @@ class TrainingParser(ScriptParser):
     def _add_network_options(self) -> None:
         add = self.add_argument_group("network").add_argument
         add("--mouth_region_size", type=_mouth_size, default=64, help="side of the mouth region in pixels")
-        add(
-            "--audio_channel",
-            type=positive_int,
-            help="channels of the speech features; None: those of the data",
-        )
+        if self.hears:
+            add(
+                "--audio_channel",
+                type=positive_int,
+                help="channels of the speech features; None: those of the data",
+            )
 
     def _add_course_options(self, result_path: Path) -> None:
         add = self.add_argument_group("course of the training").add_argument
@@ -202,6 +207,18 @@ class _DINetTrainingParser(TrainingParser):
             help="decay of an average of the generator's weights (0.999, say); 0: none",
         )
 
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        """Parse; see argparse."""
+        options = super().parse_args(args, namespace)
+        weights = {name: value for name, value in vars(options).items() if name.startswith("lamb_")}
+        if options.pretrained_mouth_reader_path is None:
+            del weights["lamb_lips"]
+        if not any(weights.values()):
+            self.error(
+                "all losses have weight 0; give --lamb_l1 or --lamb_mouth one, or name --pretrained_mouth_reader_path"
+            )
+        return options
+
 
 class FrameTrainingParser(_DINetTrainingParser):
     """Options of train_DINet_frame.py."""
@@ -229,6 +246,7 @@ class MouthReaderTrainingParser(TrainingParser):
     """Options of train_mouth_reader.py."""
 
     hold_out = 0.1
+    hears = False
 
     def __init__(self):
         super().__init__(

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .steps import Losses, TrainedNetworks, bare, evaluating
-
 MOUTH_READER = "net_m"
 """Name of a MouthReader in checkpoints."""
 SIDE = 32
@@ -26,7 +24,7 @@ MOST_NOISE = 0.05
 class MouthReader(nn.Module):
     """Mouth regions, RGB in [0, 1], [B, 3, m, m] of any size, to opening and width of the lips [B, 2].
 
-    Opening and width are those of `dataset.lips.lip_measures`, without the person's resting shape.
+    Opening and width are those of `dataset.lips.lip_measures`, the person's resting shape left in.
 
     Args:
         dropout: share of the last features left out in training.
@@ -44,49 +42,13 @@ class MouthReader(nn.Module):
 
     def forward(self, mouths: torch.Tensor) -> torch.Tensor:
         """See the class."""
-        small = _resized(mouths, SIDE)
+        small = _resized(mouths.float(), SIDE)  # PyTorch cannot resize bf16 on the CPU
         mean, spread = small.mean((1, 2, 3), keepdim=True), small.std((1, 2, 3), keepdim=True)
         return self.head(self.features((small - mean) / (spread + FLAT)))
 
 
-class MouthStep:
-    """Mean squared error of opening and width.
-
-    Args:
-        networks: net_m, a MouthReader.
-    """
-
-    def __init__(self, networks: TrainedNetworks):
-        self.reader = networks.shared[MOUTH_READER]
-        self.update = networks.updates[MOUTH_READER]
-        self.autocast = networks.autocast
-
-    def __call__(self, mouths: torch.Tensor, lips: torch.Tensor) -> Losses:
-        """Train on mouths [B, 3, m, m], which are blurred and made noisy, and lips [B, 2]; gives lips, the loss."""
-        with self.autocast():
-            loss = F.mse_loss(self.reader(_worse(mouths)).float(), lips)
-        self.update(loss)
-        return {"lips": loss.detach()}
-
-    @torch.no_grad()
-    def evaluate(self, mouths: torch.Tensor, lips: torch.Tensor) -> Losses:
-        """Judge a batch.
-
-        Returns:
-            lips: the loss; opening_correlation and width_correlation: of what was read with the truth.
-        """
-        reader = bare(self.reader)
-        with evaluating(reader), self.autocast():
-            read = reader(mouths).float()
-        opening, width = (torch.corrcoef(torch.stack([read[:, i], lips[:, i]]))[0, 1] for i in range(2))
-        return {"lips": F.mse_loss(read, lips), "opening_correlation": opening, "width_correlation": width}
-
-    def pictures(self, **batch: torch.Tensor) -> None:
-        """It makes none."""
-
-
-def _worse(mouths: torch.Tensor) -> torch.Tensor:
-    """Half of the batches blurred, all with noise."""
+def worse(mouths: torch.Tensor) -> torch.Tensor:
+    """Mouths to train on: half of the batches blurred, all with noise."""
     side = mouths.shape[-1]
     if torch.rand(()) < 0.5:
         mouths = _resized(_resized(mouths, int(torch.randint(LEAST_BLUR_SIDE, side, ()))), side)

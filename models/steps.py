@@ -54,7 +54,19 @@ class LossWeights:
     lamb_syncnet_perception: float = 0.1
 
 
-class FrameStep:
+class TrainingStep:
+    """What the steps of all stages do unless they say otherwise."""
+
+    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+        """The figures to report from what `evaluate` gave, averaged over all held-out samples: the same."""
+        return means
+
+    def pictures(self, **batch: torch.Tensor) -> torch.Tensor | None:
+        """Rows of pictures to look at, [N, K, 3, H, W] in [0, 1]: none."""
+        return None
+
+
+class FrameStep(TrainingStep):
     """Frame stage: perception loss and the frame discriminator net_dI.
 
     Args:
@@ -283,7 +295,7 @@ class SyncPairs(SyncNet):
         return scores[:, 0], scores[:, 1:], seen.mean((2, 3)), heard.mean(2).unflatten(0, (-1, each))
 
 
-class SyncStep:
+class SyncStep(TrainingStep):
     """SyncNet: scores to 1 for pairs in sync and to 0 for others, least squares; a score of chance loses 0.25.
 
     The score is not clamped: outside 0 .. 1 a clamped one has no gradient, and cannot come back. Besides, the pair in
@@ -367,9 +379,6 @@ class SyncStep:
             "positive_score": own.mean(),
             "negative_score": others.mean(),
         } | self._lip_losses(seen, heard, lips, heard_lips)
-
-    def pictures(self, **batch: torch.Tensor) -> None:
-        """SyncNet makes none."""
 
     @staticmethod
     def _lip_losses(

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from python_speech_features import mfcc
 from sample_media import BT601, formula_state, write_face_video, write_speech
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -28,7 +29,7 @@ from utils.crop_geometry import CropBox
 from utils.evaluation import Comparison, Evaluator, Instruments
 from utils.evaluation_jobs import pair_files
 from utils.lip_motion import MAX_LAG, compare_openings, lag_curve, landmark_distance, lips_and_sound
-from utils.lip_sync_error import face_boxes, judge_codes
+from utils.lip_sync_error import LipSyncErrorJudge, _face, face_boxes, judge_codes
 from utils.picture_scores import Flicker, compare, sharpness
 from utils.pipeline import StageClock
 from utils.source_preparation import prepare_source
@@ -230,6 +231,68 @@ def test_lip_sync_error_is_that_of_a_plain_loop():
     assert error.offset == -3
 
 
+class Listener(torch.nn.Module):
+    """Notes what the network of Chung and Zisserman would be given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.heard = [], []
+
+    def see(self, faces):
+        self.seen += list(faces)
+        return faces.mean((2, 3, 4))
+
+    def hear(self, sound):
+        self.heard += list(sound)
+        return sound.mean((2, 3))[:, [0, 0, 0]]
+
+
+def test_lip_sync_error_shows_the_network_what_it_was_trained_on(tmp_path):
+    """Ten frames, each of its own grey but for a red stripe across the face; 29 frames of sound (no float rounding)."""
+    size, frames = 256, 29
+    points = np.full((frames, 68, 2), 128.0)
+    points[:, 0], points[:, 16], points[:, 8], points[:, 19] = (88, 128), (168, 128), (128, 178), (128, 100)
+    with VideoWriter(tmp_path / "v.mp4", size, size, Fraction(25), BT601, crf=1) as writer:
+        for number in range(frames):
+            yuv = np.full((size * 3 // 2, size), 128, np.uint8)
+            yuv[:size] = 40 + 5 * number
+            yuv[size:][: size // 4] = 128
+            yuv[size + size // 4 :] = 200  # V: reddish
+            writer.write(yuv)
+    reader = VideoReader(tmp_path / "v.mp4")
+    judge = LipSyncErrorJudge.__new__(LipSyncErrorJudge)
+    judge.network, judge.device = Listener(), torch.device("cpu")
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 640 * frames).astype(np.float32)
+    judge.measure(SimpleNamespace(reader=reader, plan=SimpleNamespace(points=points)), Waveform(samples, 16000))
+    network = judge.network
+    assert len(network.heard) == len(network.seen) == frames - 5
+    rows = mfcc((samples * 32767).round().astype(np.int16), 16000)
+    for number in (0, 7, frames - 6):
+        assert np.allclose(network.heard[number][0].T, rows[4 * number : 4 * number + 20], rtol=1e-4, atol=1e-3)
+    faces = network.seen[7]
+    assert faces.shape == (3, 5, 224, 224)
+    true = [next(reader.play([7 + i])) for i in range(5)]
+    for i, frame in enumerate(true):
+        red, green, blue = cv2.cvtColor(frame.yuv, cv2.COLOR_YUV2RGB_I420)[128, 128]
+        assert red > blue + 20
+        for channel, value in zip(faces[:, i], (blue, green, red), strict=True):
+            assert channel[112, 112].item() == pytest.approx(value, abs=6)
+
+
+def test_lip_sync_error_cuts_the_face_as_published():
+    """Side 2.8 times the box's half, 0.4 of it beyond the box to each side and above, 0.8 of it below."""
+    x, y = np.meshgrid(np.arange(400), np.arange(400))
+    reds = {}
+    for name, ramp in (("x", x), ("y", y)):
+        yuv = np.full((600, 400), 128, np.uint8)
+        yuv[:400] = 16 + ramp * 219 // 400
+        reds[name] = _face(yuv, np.array([200.0, 180.0, 80.0]), BT601)[..., 1].astype(float) * 400 / 255
+    assert reds["x"][112, 0] == pytest.approx(200 - 112, abs=3)
+    assert reds["x"][112, -1] == pytest.approx(200 + 112, abs=3)
+    assert reds["y"][0, 112] == pytest.approx(180 - 80, abs=3)
+    assert reds["y"][-1, 112] == pytest.approx(180 + 144, abs=3)
+
+
 def test_the_network_of_lip_sync_error_has_the_names_of_its_published_weights():
     shapes = {name: tuple(value.shape) for name, value in ChungSyncNet().state_dict().items()}
     for name, shape in {
@@ -350,7 +413,10 @@ def test_lip_sync_error_where_its_weights_are_given(media, tmp_path):
     clip = json.loads((tmp_path / "r/results.json").read_text())["clips"][0]
     assert clip["lse_d"] > 0 and clip["lse_c"] > 0 and -15 <= clip["lse_offset"] <= 15
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.model")
-    for name, words in (("other.model", "is not the SyncNet of Chung"), ("none.model", "download http://www.robots")):
+    for name, words in (
+        ("other.model", "is not Chung and Zisserman's SyncNet"),
+        ("none.model", "download http://www.robots"),
+    ):
         line = run(*options, tmp_path / name, expect=2).stderr.strip().splitlines()
         assert len(line) == 1 and words in line[0], line
 

@@ -61,13 +61,24 @@ def probe(path):
         }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_dub_of_a_real_clip(name, clips_dir, tmp_path):
+@pytest.fixture(scope="module")
+def landmark_dir(tmp_path_factory):
+    """Where each clip's landmarks are kept once they are detected."""
+    return tmp_path_factory.mktemp("landmarks")
+
+
+LONG = "silent_face_1280x720_30fps.mp4"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == LONG else name for name in CASES]
+)
+def test_dub_of_a_real_clip(name, clips_dir, landmark_dir, tmp_path):
     driving, rate = CASES[name]
     source = clips_dir / name
     csv = clips_dir / "openface_640x480.csv" if name.startswith("openface") else None
     job = DubbingJob(source, clips_dir / driving, tmp_path / "out.mp4", csv)
-    report = Dubber(Noise(), read_speech, tmp_path).dub(job)
+    report = Dubber(Noise(), read_speech, landmark_dir).dub(job)
     reader = VideoReader(source)
     rate = rate or reader.info.rate
     speech = read_speech(clips_dir / driving)
@@ -78,7 +89,7 @@ def test_dub_of_a_real_clip(name, clips_dir, tmp_path):
     assert all(abs(seconds - speech.duration) <= 1 / rate + 0.03 for seconds in facts["seconds"])
     assert facts["codecs"] == ("h264", "aac")
 
-    plan = prepare_source(source, csv, tmp_path, None, "shot", lambda *_: None, StageClock()).plan
+    plan = prepare_source(source, csv, landmark_dir, None, "shot", lambda *_: None, StageClock()).plan
     timeline = reader.timeline(rate)
     changed = 0
     pairs = zip(timeline, VideoReader(job.result).frames(), strict=False)
@@ -94,13 +105,19 @@ def test_dub_of_a_real_clip(name, clips_dir, tmp_path):
     assert changed >= 0.9 * min(report.frames, len(timeline)) - report.untouched_frames
 
 
-@pytest.mark.parametrize("blend", ["feather", "hard"])
-@pytest.mark.parametrize("name", ["hdtf_man_glasses_512.mp4", "studio_actor_1080p_30fps.mp4"])
-def test_an_unchanged_mouth_gives_back_the_source(name, blend, clips_dir, tmp_path):
+@pytest.mark.parametrize(
+    "name, blend",
+    [
+        ("hdtf_man_glasses_512.mp4", "feather"),
+        ("hdtf_man_glasses_512.mp4", "hard"),
+        ("studio_actor_1080p_30fps.mp4", "feather"),
+    ],
+)
+def test_an_unchanged_mouth_gives_back_the_source(name, blend, clips_dir, landmark_dir, tmp_path):
     source = clips_dir / name
     job = DubbingJob(source, clips_dir / "studio_actor_1080p_30fps.mp4", tmp_path / "out.mp4")
-    Dubber(Echo(), read_speech, tmp_path).dub(job, DubbingOptions(blend=blend))
-    plan = prepare_source(source, None, tmp_path, None, "shot", lambda *_: None, StageClock()).plan
+    Dubber(Echo(), read_speech, landmark_dir).dub(job, DubbingOptions(blend=blend))
+    plan = prepare_source(source, None, landmark_dir, None, "shot", lambda *_: None, StageClock()).plan
     for old, new in zip(VideoReader(source).frames(), VideoReader(job.result).frames(), strict=False):
         box = plan.box(old.index)
         region = (slice(max(box.top, 0), box.bottom), slice(max(box.left, 0), box.right))

@@ -195,6 +195,9 @@ def test_a_mouth_reader_learns_and_shows_a_generator_the_lips(tmp_path):
     with pytest.raises(UserError, match=r"^--pretrained_mouth_reader_path: .* a mouth reader \(net_m\) is needed"):
         train_here(*frame_command(), "--train_data", data, "--pretrained_mouth_reader_path", generator,
                    "--lamb_perception", 0, "--result_path", tmp_path / "other")  # fmt: skip
+    with pytest.raises(UserError, match=r"^--freeze_norms: needs weights to start from"):
+        train_here(*frame_command(), "--train_data", data, "--lamb_perception", 0, "--freeze_norms",
+                   "--result_path", tmp_path / "other")  # fmt: skip
     with pytest.raises(UserError, match=r"^--openface_landmark_dir: there is no video0.csv in .*--detect_landmark"):
         train_here(*reader_command, "--openface_landmark_dir", tmp_path, "--result_path", tmp_path / "other")
 

@@ -19,6 +19,7 @@ from golden.networks import (
 )
 from test_models_losses import assert_golden
 
+from models.lip_step import LipStep
 from models.losses import CLIP_FRAMES
 from models.mouth_reader import MouthReader
 from models.perceptual import PerceptualNetwork
@@ -205,6 +206,37 @@ def test_lips_are_compared_as_the_reader_reads_them():
     assert figures["lips_of_mean_reference"] < 1e-6 * figures["lips"]
 
 
+def test_lips_are_compared_in_mixed_precision():
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)}, amp="bf16")
+    weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_lips=2)
+    step = FrameStep(networks, None, mouth_region(MOUTH), weights, MouthReader())
+    assert 0 < step(**frame_batch())["lips"].item() < math.inf
+
+
+def test_the_reported_correlation_is_that_over_all_batches():
+    class Told(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, given):
+            return given
+
+    step = LipStep(trained({"net_m": Told()}), "net_m", "mouths", {"opening": lambda lips: lips[:, 0]})
+    true = normal_tensor(5, 21, 2) + 3
+    told = true + normal_tensor(6, 21, 2)
+    totals: dict[str, float] = {}
+    for start in range(0, 21, 4):  # the last batch has one sample
+        part = slice(start, start + 4)
+        for name, value in step.evaluate(lips=true[part], mouths=told[part]).items():
+            totals[name] = totals.get(name, 0) + value.item() * len(true[part]) / 21
+    figures = step.summarise(totals)
+    assert set(figures) == {"lips", "lips_of_rest", "opening_correlation"}
+    wanted = torch.corrcoef(torch.stack([true[:, 0], told[:, 0]]))[0, 1].item()
+    assert figures["opening_correlation"] == pytest.approx(wanted, abs=1e-4)
+    assert step.summarise(dict.fromkeys(totals, 0.0))["opening_correlation"] == 0
+
+
 def test_a_mouth_is_read_at_any_size():
     torch.manual_seed(0)
     reader = MouthReader().eval()
@@ -212,6 +244,8 @@ def test_a_mouth_is_read_at_any_size():
     large = torch.nn.functional.interpolate(small, 256, mode="bilinear")
     assert torch.allclose(reader(small), reader(large), atol=0.02 * reader(small).std().item() + 5e-3)
     assert torch.isfinite(reader(torch.zeros(1, 3, 64, 64))).all()
+    board = 0.2 * (torch.arange(256)[:, None] + torch.arange(256)).remainder(2).mul(2).sub(1)
+    assert torch.allclose(reader(large), reader(large + board), atol=0.05 * reader(small).std().item())
 
 
 def test_chance_is_readable_off_the_sync_figures():

@@ -8,7 +8,8 @@ import torch
 from config.parser import pick
 from dataset.lips import LIP_VALUES, LipSamples
 from dataset.loading import LoadingSettings, open_training_data
-from models.lip_reader import AUDIO_ENCODER, LipReader, LipStep
+from models.lip_reader import AUDIO_ENCODER, LipReader, lip_opening
+from models.lip_step import LipStep
 from utils.distributed import Processes
 from utils.trained_networks import OptimisationSettings, TrainedNetworks
 from utils.training import TrainingLoop, TrainingSettings, describe_networks
@@ -31,7 +32,8 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
         device,
     )
     metadata = describe_networks(None, data.kind)
+    step = LipStep(networks, AUDIO_ENCODER, "audio", {"opening": lip_opening})
     settings = pick(TrainingSettings, options)
-    loop = TrainingLoop("audio", LipStep(networks), networks, data.train, data.held_out, settings, metadata, processes)
+    loop = TrainingLoop("audio", step, networks, data.train, data.held_out, settings, metadata, processes)
     loop.resume()
     loop.run(vars(options))

@@ -15,6 +15,7 @@ from models.steps import FrameStep, LossWeights
 from utils.checkpoints import load_part, read_checkpoint
 from utils.crop_geometry import mouth_region
 from utils.distributed import Processes
+from utils.errors import UserError
 from utils.mouth_reader_stage import load_mouth_reader
 from utils.perceptual_weights import load_perceptual_network
 from utils.trained_networks import OptimisationSettings, TrainedNetworks
@@ -65,6 +66,8 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     settings = pick(TrainingSettings, options)
     loop = TrainingLoop("frame", step, networks, data.train, data.held_out, settings, metadata, processes)
     if not loop.resume():
+        if options.freeze_norms and coarse is None:
+            raise UserError("--freeze_norms: needs weights to start from; add --coarse2fine and --coarse_model_path")
         if coarse is not None:
             loop.start_from(coarse, ["net_g", "net_dI"], "--coarse_model_path", any_size=True)
         if options.pretrained_audio_path is not None:

@@ -1,8 +1,9 @@
 """LSE-D and LSE-C (Prajwal et al. 2020, Wav2Lip): what Chung and Zisserman's SyncNet says of a video.
 
 The procedure is that of syncnet_python, which Wav2Lip's evaluation calls: 25 frames a second, faces of 224 x 224,
-MFCC of 16-bit sound, distances of codes over shifts of 15 frames either way. The face's box alone is found otherwise:
-by the 68 landmarks, not by the S3FD detector.
+MFCC of 16-bit sound, distances of codes over shifts of 15 frames either way. The faces alone are cut otherwise: by the
+68 landmarks, not by the S3FD detector; where a face begins or ends its box stays, and outside the frame the edge is
+repeated; crops are not compressed in between.
 """
 
 from collections import deque
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import median_filter
 
+from config.evaluate import LSE_ADDRESS, LSE_OPTION
 from models.chung_syncnet import ChungSyncNet
 from utils.audio import Waveform
 from utils.checkpoints import read_torch_file
@@ -25,8 +27,6 @@ from utils.pipeline import batched
 from utils.source_preparation import PreparedSource
 from utils.video import Colour
 
-OPTION = "--lse_syncnet_path"
-ADDRESS = "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"
 RATE = 25
 FRAMES, SOUND_ROWS, ROWS_PER_FRAME = 5, 20, 4
 MOST_SHIFT = 15
@@ -66,11 +66,11 @@ class LipSyncErrorJudge:
 
     def __init__(self, path: Path, device: torch.device):
         network = ChungSyncNet()
-        state = read_torch_file(path, OPTION, f"download {ADDRESS}")
+        state = read_torch_file(path, LSE_OPTION, f"download {LSE_ADDRESS}")
         try:
             network.load_state_dict(state)
         except (RuntimeError, TypeError, AttributeError):
-            raise UserError(f"{OPTION}: {path} is not the SyncNet of Chung and Zisserman; take {ADDRESS}") from None
+            raise UserError(f"{LSE_OPTION}: {path} is not Chung and Zisserman's SyncNet; take {LSE_ADDRESS}") from None
         self.network = network.eval().requires_grad_(False).to(device)
         self.device = device
 
@@ -81,8 +81,7 @@ class LipSyncErrorJudge:
 
         rows = mfcc(np.round(np.clip(waveform.samples, -1, 1) * 32767).astype(np.int16), waveform.rate)
         sound = torch.from_numpy(rows.T.astype(np.float32))  # [13, T]
-        seconds = len(waveform.samples) / waveform.rate
-        windows = min(len(video.reader.timeline(RATE)), int(seconds * RATE)) - FRAMES
+        windows = min(len(video.reader.timeline(RATE)), len(waveform.samples) * RATE // waveform.rate) - FRAMES
         seen, places = [], []
         for batch in batched(self._faces(video, windows), _BATCH):
             faces, firsts = zip(*batch, strict=True)

@@ -9,7 +9,8 @@ import torch
 from config.parser import pick
 from dataset.lips import MouthSamples
 from dataset.loading import LoadingSettings, open_training_data
-from models.mouth_reader import MOUTH_READER, MouthReader, MouthStep
+from models.lip_step import LipStep
+from models.mouth_reader import MOUTH_READER, MouthReader, worse
 from utils.checkpoints import load_network, read_checkpoint
 from utils.distributed import Processes
 from utils.trained_networks import OptimisationSettings, TrainedNetworks
@@ -34,7 +35,9 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
         processes,
         device,
     )
-    step, settings = MouthStep(networks), pick(TrainingSettings, options)
+    measures = {"opening": lambda lips: lips[:, 0], "width": lambda lips: lips[:, 1]}
+    step = LipStep(networks, MOUTH_READER, "mouths", measures, worse)
+    settings = pick(TrainingSettings, options)
     metadata = describe_networks(options.mouth_region_size, data.kind)
     loop = TrainingLoop("mouth", step, networks, data.train, data.held_out, settings, metadata, processes)
     loop.resume()

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from models.dinet import FEATURES
 from utils.checkpoint_folder import CheckpointFolder
 from utils.checkpoints import (
+    AVERAGE_SUFFIX,
     Checkpoint,
     Metadata,
     load_network,
@@ -71,6 +72,9 @@ class Step(Protocol):
     def evaluate(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Means over a held-out batch by name, scalars; changes nothing."""
 
+    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+        """The figures to report from what `evaluate` gave, averaged over all held-out samples."""
+
     def pictures(self, **batch: torch.Tensor) -> torch.Tensor | None:
         """Rows of pictures to look at, [N, K, 3, H, W] in [0, 1], or None."""
 
@@ -104,7 +108,7 @@ class TrainingLoop:
     """Trains until the last epoch, the last step, or a signal.
 
     Args:
-        stage: frame, clip, sync or audio.
+        stage: frame, clip, sync, audio or mouth.
         step: the stage's step.
         networks: what it trains.
         data: to train on.
@@ -169,12 +173,16 @@ class TrainingLoop:
             )
         if "random_state" in checkpoint.extra:
             torch.set_rng_state(checkpoint.extra["random_state"])
+        if "device_random_state" in checkpoint.extra and self.networks.device.type == "cuda":
+            torch.cuda.set_rng_state(checkpoint.extra["device_random_state"], self.networks.device)
         self._saved_step = self.position.step
         logger.info(f"resuming from {checkpoint.path}: epoch {self.position.epoch}, step {self.position.step}")
         return True
 
     def start_from(self, checkpoint: Checkpoint, names: list[str], option: str, any_size: bool = False) -> None:
         """Start with the first of the networks `names` of a checkpoint, and with the others where it has them.
+
+        Of a network whose average it holds, the average is taken.
 
         Args:
             checkpoint: whose weights to take.
@@ -188,7 +196,9 @@ class TrainingLoop:
         check_metadata(checkpoint, self.metadata, option, any_size)
         for name in names:
             if name == names[0] or name in checkpoint.networks:
-                load_network(self.networks.bare[name], checkpoint, name, option)
+                average = f"{name}{AVERAGE_SUFFIX}"
+                stored = average if average in checkpoint.networks else name
+                load_network(self.networks.bare[name], checkpoint, stored, option)
 
     def run(self, options: dict[str, Any] | None = None) -> None:
         """Train; `options` are noted in the log.
@@ -318,7 +328,7 @@ class TrainingLoop:
             for name, value in self.step.evaluate(**batch).items():
                 totals[name] = totals.get(name, 0) + value.float() * size
         sums = self.processes.sum(torch.stack([*totals.values(), count]))
-        return dict(zip(totals, (sums[:-1] / sums[-1]).tolist(), strict=True))
+        return self.step.summarise(dict(zip(totals, (sums[:-1] / sums[-1]).tolist(), strict=True)))
 
     def _write_pictures(self, epoch: int, name: str, source: BatchSource, log: TrainingLog) -> None:
         batch = next(source.fixed(PICTURE_SAMPLES * self.processes.count))
@@ -343,6 +353,8 @@ class TrainingLoop:
             path = self.folder.path(position.epoch if inside else position.epoch - 1, position.step if inside else None)
             earlier = self.folder.paths()
             extra = {"position": asdict(position), "random_state": torch.get_rng_state()}
+            if self.networks.device.type == "cuda":
+                extra["device_random_state"] = torch.cuda.get_rng_state(self.networks.device)
             try:
                 write_checkpoint(
                     path,
