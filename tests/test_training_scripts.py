@@ -235,6 +235,25 @@ def test_values_out_of_range_are_refused_by_the_parser(option, capsys):
     assert option.partition("=")[0] in errors and errors.count("\n") == 1
 
 
+def test_a_training_without_any_loss_is_refused(capsys):
+    with pytest.raises(SystemExit) as caught:
+        PARSERS["train_DINet_frame.py"]().parse_args(["--lamb_perception=0", "--lamb_gan=0", "--lamb_lips=1"])
+    assert caught.value.code == 2
+    assert "all losses have weight 0" in capsys.readouterr().err
+
+
+def test_the_next_stage_starts_from_the_average(there):
+    narrow = (*SMALL, "--augment_num", 1, "--batch_size", 2, "--lamb_perception", 0, "--feature_channel", 32)
+    train_here("train_DINet_frame.py", *narrow, "--max_steps", 2, "--ema", 0.5, "--result_path", "first")
+    first = "first/netG_model_epoch_2.pth"
+    train_here("train_DINet_frame.py", *narrow, "--max_steps", 1, "--lr_g", 0, "--coarse2fine", "--coarse_model_path",
+               first, "--result_path", "second")  # fmt: skip
+    start, then = read_checkpoint(first, "--x").networks, read_checkpoint("second/netG_model_epoch_1.pth", "--x")
+    key = "source_in_conv.0.conv.weight"
+    assert not torch.equal(start["net_g"][key], start["net_g_ema"][key])
+    assert torch.equal(then.networks["net_g"][key], start["net_g_ema"][key])
+
+
 FRAME_WEIGHTS = "asserts/training_model_weight/frame_training_256/xxxxx.pth"
 
 
