@@ -102,6 +102,17 @@ def test_a_csv_that_cannot_be_used_is_explained_in_one_line(tmp_path, content, p
     assert "\n" not in str(error.value)
 
 
+def test_a_few_bad_rows_are_left_out(tmp_path, caplog):
+    lines = csv_text([(number, face(100 + number, 100)) for number in range(1, 31)]).splitlines()
+    lines[5] = lines[5].replace("150.0", "many")
+    lines[9] = "nan" + lines[9].lstrip("0123456789")
+    lines[-1] = lines[-1][:-50]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    read = read_openface_csv(tmp_path / "a.csv")
+    assert read.frame.tolist() == [frame for frame in range(30) if frame not in (4, 8, 29)]
+    assert "a.csv, line 6 is cut off or has something else than numbers, as 2 more: left out" in caplog.text
+
+
 @pytest.mark.parametrize(("frames", "size"), [(300, (640, 480)), (10, (60, 60))])
 def test_a_csv_of_another_video_is_refused(tmp_path, frames, size):
     with pytest.raises(UserError, match="another video"):

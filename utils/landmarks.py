@@ -21,6 +21,9 @@ HELD_FRAMES = 5
 LINK_FRAMES = 50
 """A face that is away for longer than this begins a new track."""
 
+MOST_BAD_ROWS = 0.1
+"""Share of a csv's rows that may be cut off or without numbers; their frames then have no face."""
+
 _WAY_OUT = "run OpenFace on the video again, or leave the option out to detect the landmarks"
 _COORDINATES = [f"x_{i}" for i in range(POINTS)] + [f"y_{i}" for i in range(POINTS)]
 
@@ -43,8 +46,10 @@ class LandmarkTable:
 def read_openface_csv(path: Path, option: str = "--source_openface_landmark_path") -> LandmarkTable:
     """Read OpenFace's csv, of any version and any choice of columns, by column name.
 
+    A few rows that are cut off or have something else than numbers are left out with a warning.
+
     Raises:
-        UserError: not such a csv, or one without a single tracked face.
+        UserError: not such a csv, one with more than MOST_BAD_ROWS such rows, or without a single tracked face.
     """
     path = require_file(path, option, _WAY_OUT)
     try:
@@ -60,19 +65,26 @@ def read_openface_csv(path: Path, option: str = "--source_openface_landmark_path
             column = {name: header.index(name) for name in header}
             wanted = [column[name] for name in ("frame", *_COORDINATES)]
             optional = {name: column[name] for name in ("face_id", "confidence", "success") if name in column}
-            values, extras = [], []
+            values, extras, bad = [], [], []
             for number, row in enumerate(reader, start=2):
                 if not any(cell.strip() for cell in row):
                     continue
                 try:
-                    values.append([float(row[index]) for index in wanted])
-                    extras.append([float(row[index]) for index in optional.values()])
-                except (ValueError, IndexError):
-                    raise UserError(
-                        f"{option}: {path}, line {number} is cut off or has something else than numbers; {_WAY_OUT}"
-                    ) from None
+                    numbers = [float(row[index]) for index in (*wanted, *optional.values())]
+                    int(numbers[0])
+                except (ValueError, IndexError, OverflowError):
+                    bad.append(number)
+                    continue
+                values.append(numbers[: len(wanted)])
+                extras.append(numbers[len(wanted) :])
     except (UnicodeDecodeError, csv.Error):
         raise UserError(f"{option}: {path} is not a text file with comma-separated values; {_WAY_OUT}") from None
+    if bad:
+        problem = f"{option}: {path}, line {bad[0]} is cut off or has something else than numbers"
+        problem += f", as {len(bad) - 1} more" if len(bad) > 1 else ""
+        if len(bad) > MOST_BAD_ROWS * (len(bad) + len(values)):
+            raise UserError(f"{problem}; {_WAY_OUT}")
+        logger.warning(f"{problem}: left out")
     if not values:
         raise UserError(f"{option}: {path} has a header but no rows; {_WAY_OUT}")
     table = np.array(values)
