@@ -76,7 +76,15 @@ class TrainingParser(ScriptParser):
         add("--val_samples", type=positive_int, default=64, help="samples that each report on held-out data takes")
         add("--augment_num", type=positive_int, default=32, help="how often an epoch takes each video")
         add("--batch_size", type=positive_int, default=24, help="samples a step, over all processes together")
-        add("--augment", action="store_true", help="flip, recolour and slightly move the pictures (not published)")
+        add(
+            "--augment",
+            choices=("none", "look", "all"),
+            nargs="?",
+            default="none",
+            const="all",
+            help="flip and recolour the pictures (look), and slightly move them (all, or no word): moving small crops "
+            "blurs them (not published)",
+        )
         if self.hears:
             add(
                 "--augment_audio",

@@ -43,11 +43,13 @@ class Look:
     reference_y: float
 
 
-def draw_look(rng: np.random.Generator) -> torch.Tensor:
-    """A random Look as float32 [10], in the order of its fields."""
+def draw_look(rng: np.random.Generator, kind: str = "all") -> torch.Tensor:
+    """A random Look as float32 [10], in the order of its fields; of kind "look" it moves nothing."""
     moves = []
     for _ in ("source", "reference"):
         moves += [1 - rng.uniform(0, ZOOM), *rng.uniform(-SHIFT, SHIFT, 2)]
+    if kind == "look":
+        moves = [1, 0, 0] * 2
     look = Look(
         float(rng.random() < 0.5),
         1 + rng.uniform(-GAIN, GAIN),

@@ -77,7 +77,7 @@ class LipSamples:
         crops: Crops,
         mouth_region_size: int,
         seed: int,
-        augment: bool = False,
+        augment: str = "none",
         augment_audio: bool = False,
         option: str = "--train_data",
         *,

@@ -156,7 +156,7 @@ class LoadingSettings:
     seed: int = 456
     mouth_region_size: int = 64
     audio_channel: int | None = None
-    augment: bool = False
+    augment: str = "none"
     augment_audio: bool = False
     cache: str = "none"
     num_workers: int | None = None

@@ -72,7 +72,7 @@ class Samples:
         crops: where pictures come from.
         mouth_region_size: side of the mouth region in pixels.
         seed: of the run.
-        augment: flip, recolour and move the pictures.
+        augment: "look" flips and recolours the pictures, "all" moves them, too, "none" leaves them.
         augment_audio: disturb the speech.
         option: command line option that `videos` came from, for error messages.
 
@@ -88,7 +88,7 @@ class Samples:
         crops: Crops,
         mouth_region_size: int,
         seed: int,
-        augment: bool = False,
+        augment: str = "none",
         augment_audio: bool = False,
         option: str = "--train_data",
     ):
@@ -157,8 +157,8 @@ class Samples:
             # [..., T, channels] to [..., channels, T], the networks' way.
             for name, values in speech.items():
                 sample[name] = torch.from_numpy(np.ascontiguousarray(values.swapaxes(-1, -2)))
-            if self.augment:
-                sample["look"] = draw_look(rng)
+            if self.augment != "none":
+                sample["look"] = draw_look(rng, self.augment)
             return sample
         raise UserError(
             f"{self.option}: too many crops of it cannot be read, such as {problem}; "

@@ -67,8 +67,8 @@ def test_processes_share_each_batch():
 
 @pytest.mark.parametrize("options", [{"num_workers": 2}, {"cache": "ram"}, {"cache": "device"}, {"prefetch": 1}])
 def test_loaders_give_the_same_batches_with_workers_and_caches(json_path, options):
-    plain = open_data(json_path, augment=True).train
-    other = open_data(json_path, augment=True, **options).train
+    plain = open_data(json_path, augment="all").train
+    other = open_data(json_path, augment="all", **options).train
     assert plain.steps_per_epoch == 4
     assert_equal(take(plain, 5, 1, 2), take(other, 5, 1, 2))
 

@@ -293,6 +293,17 @@ def test_augmentation_treats_a_sample_alike_and_keeps_the_mouth_where_it_is():
     assert max((place - torch.tensor([61.5, 39.5])).abs().max().item() for place in centre) < 3
 
 
+def test_looks_alone_move_nothing():
+    rng = np.random.default_rng(0)
+    looks = torch.stack([draw_look(rng, "look") for _ in range(40)])
+    mark = torch.full((40, 6, 3, 104, 80), 0.4)
+    mark[..., 60:64, 38:42] = 0.6
+    changed = change_look(mark, looks, 1)
+    assert torch.allclose(changed[..., 60:64, 38:42].amin((3, 4)), changed[..., 60:64, 38:42].amax((3, 4)), atol=1e-4)
+    assert torch.allclose(changed[..., 59, :], changed[..., 0, :1].expand_as(changed[..., 59, :]), atol=1e-4)
+    assert changed.flatten(1).std(0).max() > 0.01
+
+
 def test_augmented_speech_is_disturbed_and_reproducible(tmp_path):
     videos = plain_videos(tmp_path, [6])
     plain, one, two = (make(FrameSamples, videos, augment_audio=flag) for flag in (False, True, True))
