@@ -96,7 +96,7 @@ def progress_bar(text: str, total: int) -> Iterator["object"]:
     """A bar over frames."""
     from tqdm import tqdm
 
-    with tqdm(desc=text, total=total or None, unit="frame") as bar:
+    with tqdm(desc=text, total=total or None, unit="frame", disable=None) as bar:
         yield lambda done, _: bar.update(done - bar.n)
 
 

@@ -117,13 +117,14 @@ def progress_bars() -> Iterator["Progress"]:
     from tqdm import tqdm
 
     bar: tqdm | None = None
+    shown = None
 
     def show(stage: str, done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None or bar.desc != f"{stage}: ":
+        nonlocal bar, shown
+        if bar is None or stage != shown or done < bar.n:
             if bar is not None:
                 bar.close()
-            bar = tqdm(desc=stage, total=total or None, unit="frame")
+            bar, shown = tqdm(desc=stage, total=total or None, unit="frame", disable=None), stage
         bar.update(done - bar.n)
 
     try:

@@ -1,5 +1,6 @@
 """The whole way: command line to video file."""
 
+import io
 import re
 import shutil
 import subprocess
@@ -552,3 +553,21 @@ def test_detached_values_are_joined():
     )
     assert options.source_video_path == Path("my face.mp4")
     assert options.driving_audio_path == Path("a.wav")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_one_bar_a_stage_is_shown(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with inference.progress_bars() as show:
+        for done in range(1, 6):
+            show("landmarks", done, 0)
+        for done in (2, 4):
+            show("dub", done, 4)
+        show("dub", 1, 3)  # the next job's
+    shown = sys.stderr.getvalue()
+    assert "landmarks: 5frame" in shown and "4/4" in shown and "1/3" in shown
+    assert shown.count("\n") == 3

@@ -233,7 +233,7 @@ def detect_landmarks(comparisons: Sequence[Comparison], landmark_dir: Path, work
     if not jobs:
         return
     with local_executor(min(len(jobs), workers or usable_cores())) as executor:
-        for _ in tqdm(run_all(executor, _detect, jobs), desc="landmarks", total=len(jobs), unit="video"):
+        for _ in tqdm(run_all(executor, _detect, jobs), desc="landmarks", total=len(jobs), unit="video", disable=None):
             pass
 
 
