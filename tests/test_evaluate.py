@@ -476,11 +476,12 @@ def test_weights_are_scored_on_clips_with_baselines(media, tmp_path):
     )  # fmt: skip
     content = json.loads((tmp_path / "r" / "results.json").read_text())
     rows = {(row["task"], row["row"]): row for row in content["means"]}
-    pasted = {("self", "pasted reference"), ("self", "pasted mean")}
+    pasted = {("self", "pasted reference"), ("self", "pasted mean"), ("self", "untouched source")}
     assert pasted < rows.keys() >= {("self", "truth"), ("self", "dubbed"), ("cross", "dubbed")}
     assert ("cross", "untouched source") in rows
     assert "psnr_crop" not in rows["cross", "dubbed"], "the true pictures say other words"
     assert rows["self", "dubbed"]["psnr_mouth"] < rows["self", "pasted reference"]["psnr_mouth"]
+    assert 36 < rows["self", "untouched source"]["psnr_mouth"] < math.inf
     assert math.isfinite(rows["cross", "untouched source"]["sync_confidence"])
     assert "cross: dubbed" in done.stdout
 

@@ -21,7 +21,7 @@ from utils.work_pool import local_executor, run_all, usable_cores
 
 DUBBED_SUFFIX = "_facial_dubbing_add_audio"
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"}
-PASTED, PASTED_MEAN = "pasted reference", "pasted mean"
+UNTOUCHED, PASTED, PASTED_MEAN = "untouched source", "pasted reference", "pasted mean"
 MIDDLE_REFERENCE = 2
 """Of the five references, which go from the closed mouth to the open one."""
 
@@ -131,10 +131,24 @@ class PastedMouth:
         return pasted
 
 
+class UntouchedMouth:
+    """Stands in for a generator that makes the true pictures: what cutting, pasting and encoding alone cost."""
+
+    mouth_region_size = MOUTH_REGION_SIZE
+    device = torch.device("cpu")
+
+    def set_references(self, references: torch.Tensor) -> None:
+        """It needs none."""
+
+    def __call__(self, crops: torch.Tensor, audio: torch.Tensor, first_row: int = 0) -> torch.Tensor:
+        """Return crops [B, 3, H, W] as they are."""
+        return crops
+
+
 def baselines(comparison: Comparison, folder: Path, landmark_dir: Path | None) -> list[Comparison]:
     """Make the baselines of a dub: the untouched source, a pasted reference and the mean of the references.
 
-    The untouched source is left out where the words are its own: it would be the truth again.
+    The untouched source is encoded as a dub is where the words are its own: no dub can be nearer to the truth.
 
     Raises:
         UserError: there is no sound to go with them.
@@ -145,14 +159,15 @@ def baselines(comparison: Comparison, folder: Path, landmark_dir: Path | None) -
             "length; leave the option out"
         )
     rows = []
-    if not comparison.same_words:
-        source = replace(
-            comparison, row="untouched source", generated=comparison.reference, generated_option="--reference"
-        )
+    engines = {PASTED: PastedMouth(mean=False), PASTED_MEAN: PastedMouth(mean=True)}
+    if comparison.same_words:
+        engines = {UNTOUCHED: UntouchedMouth()} | engines
+    else:
+        source = replace(comparison, row=UNTOUCHED, generated=comparison.reference, generated_option="--reference")
         rows.append(source)
-    for row in (PASTED, PASTED_MEAN):
+    for row, generator in engines.items():
         name = f"{comparison.clip}_{comparison.task}_{row.replace(' ', '_')}.mp4"
-        engine = Dubber(PastedMouth(mean=row == PASTED_MEAN), _mel_speech, landmark_dir)
+        engine = Dubber(generator, _mel_speech, landmark_dir)
         sound = cut_sound(
             comparison.sound,
             video_seconds(comparison.reference, comparison.reference_option),
