@@ -199,6 +199,26 @@ class _DINetTrainingParser(TrainingParser):
         )
         add("--lamb_lips", type=_weight, default=0.3, help="weight of that loss")
         add(
+            "--lip_teacher_path",
+            type=Path,
+            help="audio encoder of train_audio_encoder.py, which tells how the lips are from the speech, for the two "
+            "options that follow (not published)",
+        )
+        add(
+            "--lip_gain",
+            type=_weight,
+            default=1,
+            help="have the lips move so many times as far as the speech tells: trained to be the true ones, they move "
+            "too little, as speech does not tell all",
+        )
+        add(
+            "--swap_speech",
+            type=_share,
+            default=0,
+            help="share of a batch that hears the speech of another sample; the lips' loss, the discriminators and the "
+            "sync loss alone judge it",
+        )
+        add(
             "--perceptual_weights",
             type=Path,
             help="VGG19 or VGG16 weights for the perception loss; None: torchvision's VGG19, fetched once",
@@ -225,6 +245,14 @@ class _DINetTrainingParser(TrainingParser):
             self.error(
                 "all losses have weight 0; give --lamb_l1 or --lamb_mouth one, or name --pretrained_mouth_reader_path"
             )
+        taught = options.lip_gain != 1 or options.swap_speech
+        if taught and (options.lip_teacher_path is None or not weights.get("lamb_lips")):
+            self.error(
+                "--lip_gain and --swap_speech need --lip_teacher_path and the lips' loss; name an audio encoder of "
+                "train_audio_encoder.py, and a mouth reader with --pretrained_mouth_reader_path"
+            )
+        if options.lip_teacher_path is not None and not taught:
+            self.error("--lip_teacher_path does nothing by itself; give --lip_gain or --swap_speech, too")
         return options
 
 

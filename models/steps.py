@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .lip_reader import lip_measures
 from .losses import (
     CLIP_FRAMES,
     discriminator_loss,
@@ -54,6 +55,18 @@ class LossWeights:
     lamb_syncnet_perception: float = 0.1
 
 
+@dataclass(frozen=True)
+class LipTeaching:
+    """What the generator's lips are compared with beyond the true ones; the names are those of the options."""
+
+    lip_gain: float = 1.0
+    """How many times as far as the speech tells of them they move from rest. What can be told from speech is less than
+    what lips do, so that the mean error is least where they move less."""
+    swap_speech: float = 0.0
+    """Share of a batch that hears another sample's speech: no picture is known that belongs to it, but how the lips
+    differ from the true ones is, and the look of a face cannot foretell it."""
+
+
 class TrainingStep:
     """What the steps of all stages do unless they say otherwise."""
 
@@ -75,6 +88,9 @@ class FrameStep(TrainingStep):
         mouth: (rows, columns) of the mouth region in the pictures.
         weights: see LossWeights.
         reader: a trained `MouthReader`, or None where the lips' loss is not wanted.
+        teacher: a trained `LipReader` that tells the lips from the speech; only where `teaching` asks for more than
+            the true lips.
+        teaching: see LipTeaching.
     """
 
     def __init__(
@@ -84,6 +100,8 @@ class FrameStep(TrainingStep):
         mouth: tuple[slice, slice],
         weights: LossWeights,
         reader: nn.Module | None = None,
+        teacher: nn.Module | None = None,
+        teaching: LipTeaching = LipTeaching(),
     ):
         self.networks = networks.shared
         self.updates = networks.updates
@@ -93,6 +111,8 @@ class FrameStep(TrainingStep):
         self.mouth = (..., *mouth)
         self.weights = weights
         self.reader = None if reader is None else reader.eval().requires_grad_(False)
+        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        self.teaching = teaching
 
     def __call__(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> Losses:
         """Train on a batch.
@@ -106,12 +126,15 @@ class FrameStep(TrainingStep):
             dI, perception, g_dI, l1, mouth and lips, each where its weight is above 0: scalars without gradient,
             weighted.
         """
+        heard = self._heard(len(source))
+        told = self._told(audio, audio[heard])
         with self.autocast():
-            fake = self.networks["net_g"](self._masked(source), reference, audio)
+            fake = self.networks["net_g"](self._masked(source), reference, audio[heard])
         rivals = {"dI": (fake, source)}
         losses = self._train_discriminators(rivals)
         with self.autocast():
-            parts = self._picture_losses(fake, source) | self._gan_losses(rivals)
+            parts = self._picture_losses(fake, source, _own(heard)) | self._lip_losses(fake, source, told)
+            parts |= self._gan_losses(rivals)
         return losses | self._train_generator(parts)
 
     @torch.no_grad()
@@ -150,20 +173,43 @@ class FrameStep(TrainingStep):
                 losses[f"g_{name}"] = self.weights.lamb_gan * generator_gan_loss(discriminator, fake)
         return losses
 
-    def _picture_losses(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
+    def _heard(self, count: int) -> torch.Tensor:
+        """Whose speech each sample of a batch hears, [count]: its own, or another's."""
+        heard = torch.arange(count)
+        others = torch.randperm(count)[: int(self.teaching.swap_speech * count)] if self.teaching.swap_speech else ()
+        if count > 1 and len(others):
+            heard[others] = (others + 1 + torch.randint(count - 1, (len(others),))) % count
+        return heard
+
+    @torch.no_grad()
+    def _told(self, own: torch.Tensor, heard: torch.Tensor) -> torch.Tensor | None:
+        """By how much lips that follow the speech `heard` differ from the true ones: opening and width [B, 2].
+
+        None where the true ones are the aim.
+        """
+        if self.teacher is None:
+            return None
+        with self.autocast():
+            return lip_measures(self.teaching.lip_gain * self.teacher(heard).float() - self.teacher(own).float())
+
+    def _picture_losses(self, fake: torch.Tensor, real: torch.Tensor, own: torch.Tensor | slice) -> Losses:
+        """Losses of the pictures `own`, which hear the speech that belongs to them."""
+        fake, real = fake[own], real[own]
         losses = self._perception_losses(fake, real)
         if self.weights.lamb_l1:
             losses["l1"] = self.weights.lamb_l1 * F.l1_loss(fake, real)
         if self.weights.lamb_mouth:
             losses["mouth"] = self.weights.lamb_mouth * F.l1_loss(self._mouths(fake), self._mouths(real))
-        return losses | self._lip_losses(fake, real)
+        return losses
 
-    def _lip_losses(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
+    def _lip_losses(self, fake: torch.Tensor, real: torch.Tensor, told: torch.Tensor | None = None) -> Losses:
         if self.reader is None or not self.weights.lamb_lips:
             return {}
         with torch.no_grad():
-            true = self.reader(self._mouths(real)).float()
-        return {"lips": self.weights.lamb_lips * F.mse_loss(self.reader(self._mouths(fake)).float(), true)}
+            aim = self.reader(self._mouths(real)).float()
+        if told is not None:
+            aim = aim + told
+        return {"lips": self.weights.lamb_lips * F.mse_loss(self.reader(self._mouths(fake)).float(), aim)}
 
     def _perception_losses(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
         if self.perceptual is None:
@@ -207,7 +253,7 @@ class ClipStep(FrameStep):
         mouth: see FrameStep.
         weights: see LossWeights.
         syncnet: trained SyncNet, or None where the sync loss has no weight.
-        reader: see FrameStep.
+        reader, teacher, teaching: see FrameStep; speech is swapped by whole clips.
     """
 
     def __init__(
@@ -218,8 +264,10 @@ class ClipStep(FrameStep):
         weights: LossWeights,
         syncnet: SyncNet | None,
         reader: nn.Module | None = None,
+        teacher: nn.Module | None = None,
+        teaching: LipTeaching = LipTeaching(),
     ):
-        super().__init__(networks, perceptual, mouth, weights, reader)
+        super().__init__(networks, perceptual, mouth, weights, reader, teacher, teaching)
         self.syncnet = None if syncnet is None else syncnet.eval().requires_grad_(False)
 
     def __call__(
@@ -236,13 +284,17 @@ class ClipStep(FrameStep):
         Returns:
             dI, dV, perception, g_dI, g_dV, l1, mouth, lips and sync, each where its weight is above 0.
         """
+        clips = self._heard(len(source))
+        speech, clip_audio = frame_major(audio[clips]), clip_audio[clips]
         source, reference, audio = (frame_major(part) for part in (source, reference, audio))
+        told = self._told(audio, speech)
         with self.autocast():
-            fake = self.networks["net_g"](self._masked(source), reference, audio)
+            fake = self.networks["net_g"](self._masked(source), reference, speech)
         rivals = {"dI": (fake, source), "dV": (side_by_side(fake), side_by_side(source))}
         losses = self._train_discriminators(rivals)
         with self.autocast():
-            parts = self._picture_losses(fake, source) | self._gan_losses(rivals) | self._sync_losses(fake, clip_audio)
+            parts = self._picture_losses(fake, source, _own(clips, CLIP_FRAMES)) | self._lip_losses(fake, source, told)
+            parts |= self._gan_losses(rivals) | self._sync_losses(fake, clip_audio)
         return losses | self._train_generator(parts)
 
     @torch.no_grad()
@@ -417,6 +469,12 @@ class SyncStep(TrainingStep):
 def _means(scores: torch.Tensor) -> torch.Tensor:
     """One score a pair from score maps [..., h, w]."""
     return scores.detach().float().mean((-2, -1))
+
+
+def _own(heard: torch.Tensor, frames: int = 1) -> torch.Tensor | slice:
+    """Which pictures hear their own speech: `frames` of each sample, ordered as `frame_major` does."""
+    own = heard == torch.arange(len(heard))
+    return slice(None) if own.all() else own.repeat(frames)
 
 
 def bare(network: nn.Module) -> nn.Module:

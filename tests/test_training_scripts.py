@@ -191,7 +191,19 @@ def test_a_mouth_reader_learns_and_shows_a_generator_the_lips(tmp_path):
         judged = next(line for line in log if line["kind"] == "validation")
         assert judged["lips"] > 0 and judged["lips_of_mean_reference"] > 0
 
+    train_here("train_audio_encoder.py", *reader_command[1:5], "--augment_num", 4, "--batch_size", 4,
+               "--non_decay", 1, "--decay", 0, "--result_path", tmp_path / "audio")  # fmt: skip
+    teacher = tmp_path / "audio/audio_encoder_model_epoch_1.pth"
     generator = tmp_path / "frame/netG_model_epoch_1.pth"
+    taught = ("--pretrained_mouth_reader_path", reader, "--lamb_perception", 0, "--lip_gain", 2, "--swap_speech", 0.5)
+    for command, stage in ((frame_command(), "frame"), (clip_command(), "clip")):
+        start = ("--lamb_syncnet_perception", 0, "--pretrained_frame_DINet_path", generator) if stage == "clip" else ()
+        train_here(*command, *taught, *start, "--train_data", data, "--lip_teacher_path", teacher,
+                   "--feature_channel", 32, "--result_path", tmp_path / f"taught_{stage}")  # fmt: skip
+        assert (tmp_path / f"taught_{stage}/netG_model_epoch_1.pth").is_file()
+    with pytest.raises(UserError, match=r"^--lip_teacher_path: .* \(net_a\) is needed"):
+        train_here(*frame_command(), *taught, "--train_data", data, "--lip_teacher_path", generator,
+                   "--result_path", tmp_path / "other")  # fmt: skip
     with pytest.raises(UserError, match=r"^--pretrained_mouth_reader_path: .* a mouth reader \(net_m\) is needed"):
         train_here(*frame_command(), "--train_data", data, "--pretrained_mouth_reader_path", generator,
                    "--lamb_perception", 0, "--result_path", tmp_path / "other")  # fmt: skip
@@ -240,6 +252,21 @@ def test_a_training_without_any_loss_is_refused(capsys):
         PARSERS["train_DINet_frame.py"]().parse_args(["--lamb_perception=0", "--lamb_gan=0", "--lamb_lips=1"])
     assert caught.value.code == 2
     assert "all losses have weight 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--lip_gain=2"], "--lip_gain and --swap_speech need --lip_teacher_path and the lips' loss"),
+        (["--swap_speech=0.5", "--lip_teacher_path=x.pth"], "need --lip_teacher_path and the lips' loss"),
+        (["--lip_teacher_path=x.pth"], "--lip_teacher_path does nothing by itself"),
+    ],
+)
+def test_lip_teaching_without_what_it_needs_is_refused(options, line, capsys):
+    with pytest.raises(SystemExit) as caught:
+        PARSERS["train_DINet_clip.py"]().parse_args(options)
+    assert caught.value.code == 2
+    assert line in capsys.readouterr().err
 
 
 def test_the_next_stage_starts_from_the_average(there):

@@ -19,11 +19,12 @@ from golden.networks import (
 )
 from test_models_losses import assert_golden
 
+from models.lip_reader import LipReader
 from models.lip_step import LipStep
 from models.losses import CLIP_FRAMES
 from models.mouth_reader import MouthReader
 from models.perceptual import PerceptualNetwork
-from models.steps import ClipStep, FrameStep, LossWeights, SyncPairs, SyncStep
+from models.steps import ClipStep, FrameStep, LipTeaching, LossWeights, SyncPairs, SyncStep
 from models.syncnet import SyncNet
 from utils.crop_geometry import mouth_region
 from utils.distributed import Processes
@@ -204,6 +205,82 @@ def test_lips_are_compared_as_the_reader_reads_them():
     assert all(torch.equal(kept[name], value) for name, value in reader.state_dict().items())
     figures = step.evaluate(**batch | {"reference": batch["source"].repeat(1, 5, 1, 1)})
     assert figures["lips_of_mean_reference"] < 1e-6 * figures["lips"]
+
+
+def taught_step(kind: type[FrameStep], networks: TrainedNetworks, *others: torch.nn.Module, **teaching) -> FrameStep:
+    """A step of both lip teachings, with a reader of mouths and a reader of speech."""
+    torch.manual_seed(0)
+    reader, teacher = MouthReader(), LipReader(29, 40, dropout=0.5)
+    weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_l1=3, lamb_lips=2)
+    return kind(networks, None, mouth_region(MOUTH), weights, *others, reader, teacher, LipTeaching(**teaching))
+
+
+def opening_and_width(shapes: torch.Tensor) -> torch.Tensor:
+    points = shapes.unflatten(-1, (20, 2))
+    return torch.stack([points[:, 18, 1] - points[:, 14, 1], points[:, 6, 0] - points[:, 0, 0]], -1)
+
+
+def test_lips_move_as_many_times_as_far_as_the_speech_tells():
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    step, batch = taught_step(FrameStep, networks, lip_gain=2.5), frame_batch()
+    with torch.no_grad():
+        fake = networks.bare["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
+        aim = step.reader(batch["source"][step.mouth]) + 1.5 * opening_and_width(step.teacher(batch["audio"]))
+        wanted = 2 * (step.reader(fake[step.mouth]) - aim).square().mean()
+    losses = step(**batch)
+    assert losses["lips"].item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert losses["l1"].item() == pytest.approx(3 * (fake - batch["source"]).abs().mean().item(), rel=1e-4)
+
+
+def test_swapped_speech_is_judged_by_its_lips_alone():
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    step, batch = taught_step(FrameStep, networks, swap_speech=0.5), frame_batch()
+    assert BATCH == 2
+    own, other = batch["audio"][:1], batch["audio"][1:]
+    wanted = []
+    for swapped in (0, 1):
+        heard = batch["audio"].clone()
+        heard[swapped] = (other, own)[swapped][0]
+        with torch.no_grad():
+            fake = networks.bare["net_g"](step._masked(batch["source"]), batch["reference"], heard)
+            aim = step.reader(batch["source"][step.mouth])
+            aim += opening_and_width(step.teacher(heard)) - opening_and_width(step.teacher(batch["audio"]))
+            lips = 2 * (step.reader(fake[step.mouth]) - aim).square().mean()
+            wanted.append((lips.item(), 3 * (fake - batch["source"])[1 - swapped].abs().mean().item()))
+    losses = step(**batch)
+    assert any((losses["lips"].item(), losses["l1"].item()) == pytest.approx(each, rel=1e-4) for each in wanted)
+
+
+def test_a_clip_hears_the_whole_speech_of_another():
+    heard = {}
+
+    class Generator(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.level = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, source, reference, audio):
+            heard["frames"] = audio
+            return source + self.level
+
+    class Sync(torch.nn.Module):
+        def forward(self, mouths, audio):
+            heard["clips"] = audio
+            return mouths.mean((1, 2, 3))
+
+    networks = trained({"net_g": Generator(), "net_dI": discriminator(3), "net_dV": discriminator(15)})
+    step = taught_step(ClipStep, networks, Sync(), swap_speech=0.5)
+    audio = torch.arange(2.0)[:, None, None, None].expand(2, CLIP_FRAMES, 29, 5)
+    losses = step(
+        source=uniform_tensor(1, 2, CLIP_FRAMES, 3, HEIGHT, WIDTH),
+        reference=uniform_tensor(2, 2, CLIP_FRAMES, 15, HEIGHT, WIDTH),
+        audio=audio,
+        clip_audio=audio[:, 0].repeat(1, 1, 2)[..., :9],
+    )
+    clips = heard["clips"][:, 0, 0].tolist()
+    assert clips in ([0, 0], [1, 1])
+    assert heard["frames"][:, 0, 0].tolist() == clips * CLIP_FRAMES
+    assert set(losses) == {"l1", "lips", "sync"}
 
 
 def test_lips_are_compared_in_mixed_precision():

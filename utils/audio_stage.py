@@ -1,7 +1,9 @@
 """The audio encoder's training on lip landmarks, for train_audio_encoder.py."""
 
 import argparse
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -10,9 +12,12 @@ from dataset.lips import LIP_VALUES, LipSamples
 from dataset.loading import LoadingSettings, open_training_data
 from models.lip_reader import AUDIO_ENCODER, LipReader, lip_opening
 from models.lip_step import LipStep
+from utils.checkpoints import Metadata, load_network, read_checkpoint
 from utils.distributed import Processes
 from utils.trained_networks import OptimisationSettings, TrainedNetworks
-from utils.training import TrainingLoop, TrainingSettings, describe_networks
+from utils.training import TrainingLoop, TrainingSettings, check_metadata, describe_networks
+
+TEACHER_OPTION = "--lip_teacher_path"
 
 
 def train(options: argparse.Namespace, processes: Processes, device: torch.device) -> None:
@@ -37,3 +42,18 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     loop = TrainingLoop("audio", step, networks, data.train, data.held_out, settings, metadata, processes)
     loop.resume()
     loop.run(vars(options))
+
+
+def load_lip_teacher(path: Path | None, metadata: Metadata) -> LipReader | None:
+    """The network of a checkpoint that tells the lips from the speech; None for None.
+
+    Raises:
+        UserError: a file that holds none, or one for other speech features than those of `metadata`.
+    """
+    if path is None:
+        return None
+    checkpoint = read_checkpoint(path, TEACHER_OPTION, "train one with train_audio_encoder.py")
+    check_metadata(checkpoint, replace(metadata, mouth_region_size=None, feature_channel=None), TEACHER_OPTION)
+    teacher = LipReader(metadata.audio_channel, LIP_VALUES)
+    load_network(teacher, checkpoint, AUDIO_ENCODER, TEACHER_OPTION)
+    return teacher

@@ -11,8 +11,9 @@ from dataset.samples import ClipSamples
 from models.dinet_networks import NetworkSettings, make_dinet_networks
 from models.losses import CLIP_FRAMES
 from models.perceptual import PerceptualNetwork
-from models.steps import ClipStep, LossWeights
+from models.steps import ClipStep, LipTeaching, LossWeights
 from models.syncnet import SyncNet
+from utils.audio_stage import load_lip_teacher
 from utils.checkpoints import SYNCNET, Checkpoint, Metadata, load_network, read_checkpoint
 from utils.crop_geometry import mouth_region
 from utils.distributed import Processes
@@ -71,6 +72,7 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     data = open_training_data(samples, pick(LoadingSettings, options), processes, device)
     metadata = describe_networks(options.mouth_region_size, data.kind, options.feature_channel)
     syncnet = make_syncnet(syncnet_checkpoint, options.source_channel, metadata)
+    teacher = load_lip_teacher(options.lip_teacher_path, metadata)
 
     torch.manual_seed(options.seed)
     networks = TrainedNetworks(
@@ -87,6 +89,8 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
         pick(LossWeights, options),
         None if syncnet is None else networks.place(syncnet),
         None if reader is None else networks.place(reader),
+        None if teacher is None else networks.place(teacher),
+        pick(LipTeaching, options),
     )
     settings = pick(TrainingSettings, options)
     loop = TrainingLoop("clip", step, networks, data.train, data.held_out, settings, metadata, processes)

@@ -11,7 +11,8 @@ from dataset.samples import FrameSamples
 from models.dinet_networks import NetworkSettings, make_dinet_networks
 from models.lip_reader import AUDIO_ENCODER
 from models.perceptual import PerceptualNetwork
-from models.steps import FrameStep, LossWeights
+from models.steps import FrameStep, LipTeaching, LossWeights
+from utils.audio_stage import load_lip_teacher
 from utils.checkpoints import load_part, read_checkpoint
 from utils.crop_geometry import mouth_region
 from utils.distributed import Processes
@@ -45,6 +46,8 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     reader = load_mouth_reader(options.pretrained_mouth_reader_path)
     samples = partial(FrameSamples, may_repeat_source=options.reference_may_repeat_source)
     data = open_training_data(samples, pick(LoadingSettings, options), processes, device)
+    metadata = describe_networks(options.mouth_region_size, data.kind, options.feature_channel)
+    teacher = load_lip_teacher(options.lip_teacher_path, metadata)
 
     torch.manual_seed(options.seed)
     networks = TrainedNetworks(
@@ -61,8 +64,9 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
         mouth,
         pick(LossWeights, options),
         None if reader is None else networks.place(reader),
+        None if teacher is None else networks.place(teacher),
+        pick(LipTeaching, options),
     )
-    metadata = describe_networks(options.mouth_region_size, data.kind, options.feature_channel)
     settings = pick(TrainingSettings, options)
     loop = TrainingLoop("frame", step, networks, data.train, data.held_out, settings, metadata, processes)
     if not loop.resume():
