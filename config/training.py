@@ -215,8 +215,8 @@ class _DINetTrainingParser(TrainingParser):
             "--swap_speech",
             type=_share,
             default=0,
-            help="share of a batch that hears the speech of another sample; the lips' loss, the discriminators and the "
-            "sync loss alone judge it",
+            help="share of a batch (rounded down; of each process's) that hears another sample's speech; the lips' "
+            "loss, the discriminators and the sync loss alone judge it",
         )
         add(
             "--perceptual_weights",
