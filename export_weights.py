@@ -11,20 +11,23 @@ logger = logging.getLogger(__name__)
 
 
 def export(options: argparse.Namespace) -> None:
-    """Write the network that inference needs, its averaged weights where there are such, in half precision.
+    """Write the trained network, the generator's averaged weights where there are such, in half precision.
 
     Raises:
-        UserError: a checkpoint that cannot be read, or holds neither a generator nor a SyncNet.
+        UserError: a checkpoint that cannot be read, or holds no network of the training scripts.
     """
     import torch
 
+    from models.lip_reader import AUDIO_ENCODER
+    from models.mouth_reader import MOUTH_READER
     from utils.checkpoints import AVERAGE_SUFFIX, SYNCNET, read_checkpoint, write_checkpoint
 
     checkpoint = read_checkpoint(options.checkpoint, "--checkpoint")
-    names = {f"net_g{AVERAGE_SUFFIX}": "net_g", "net_g": "net_g", SYNCNET: SYNCNET}
+    names = {f"net_g{AVERAGE_SUFFIX}": "net_g"}
+    names |= {name: name for name in ("net_g", SYNCNET, AUDIO_ENCODER, MOUTH_READER)}
     stored = next((name for name in names if name in checkpoint.networks), None)
     if stored is None:
-        raise UserError(f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}, without a generator or SyncNet")
+        raise UserError(f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}, without a network to share")
     state = {
         key: value.half() if value.is_floating_point() and not options.fp32 else value
         for key, value in checkpoint.networks[stored].items()

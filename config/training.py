@@ -1,6 +1,7 @@
 """Options of the training scripts."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,11 +53,16 @@ class TrainingParser(ScriptParser):
     """Whether speech is trained on."""
 
     def __init__(self, description: str, result_name: str):
-        super().__init__(description)
+        super().__init__(description, fromfile_prefix_chars="@")
+        self.epilog = "@FILE takes further options from a file; a # begins a comment there."
         self._add_data_options()
         self._add_network_options()
         self._add_course_options(_RESULTS / result_name)
         self._add_speed_options()
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        """Split a line of an @FILE as a shell does; see argparse."""
+        return shlex.split(arg_line, comments=True)
 
     def _add_data_options(self) -> None:
         add = self.add_argument_group("data").add_argument

@@ -7,11 +7,15 @@ import torch
 from sample_media import formula_state
 
 import export_weights
+from dataset.lips import LIP_VALUES
 from models.dinet import DINet
 from models.lip_reader import AUDIO_ENCODER, LipReader
+from models.mouth_reader import MOUTH_READER, MouthReader
 from models.syncnet import SyncNet
+from utils.audio_stage import load_lip_teacher
 from utils.checkpoints import SYNCNET, Metadata, load_network, read_checkpoint, write_checkpoint
 from utils.errors import UserError
+from utils.mouth_reader_stage import load_mouth_reader
 
 METADATA = Metadata(64, "mel", 80, 4, 32)
 
@@ -43,9 +47,19 @@ def test_full_precision_and_syncnet(tmp_path):
     assert all(torch.equal(kept.networks[SYNCNET][name], value) for name, value in network.state_dict().items())
 
 
+def test_teachers_of_the_lips(tmp_path):
+    """An audio encoder and a mouth reader go as small as a generator, and train from there."""
+    write_checkpoint(tmp_path / "a.pth", {AUDIO_ENCODER: LipReader(80, LIP_VALUES)}, {}, 1, METADATA)
+    write_checkpoint(tmp_path / "m.pth", {MOUTH_READER: MouthReader()}, {}, 1, METADATA)
+    export(tmp_path / "a.pth", tmp_path / "small_a.pth")
+    export(tmp_path / "m.pth", tmp_path / "small_m.pth")
+    assert load_lip_teacher(tmp_path / "small_a.pth", METADATA) is not None
+    assert next(load_mouth_reader(tmp_path / "small_m.pth").parameters()).dtype == torch.float32
+
+
 def test_what_cannot_be_exported(tmp_path):
-    write_checkpoint(tmp_path / "a.pth", {AUDIO_ENCODER: LipReader(80, 40)}, {}, 1, METADATA)
-    with pytest.raises(UserError, match=r"^--checkpoint: .*a.pth is a checkpoint \(of net_a\), without a generator"):
+    write_checkpoint(tmp_path / "a.pth", {"net_v": {"weight": torch.zeros(2)}}, {}, 1, METADATA)
+    with pytest.raises(UserError, match=r"^--checkpoint: .*a.pth is a checkpoint \(of net_v\), without a network"):
         export(tmp_path / "a.pth", tmp_path / "b.pth")
     write_checkpoint(tmp_path / "large.pth", {SYNCNET: {"weight": torch.full((1,), 1e6)}}, {}, 1, METADATA)
     with pytest.raises(UserError, match=r"^--checkpoint: weight of .*large.pth is beyond half precision; use --fp32"):

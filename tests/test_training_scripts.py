@@ -12,6 +12,7 @@ import pytest
 import torch
 from training_data import PARSERS, PROJECT, run_script, train_here, write_perceptual_weights, write_training_set
 
+from config.inference import SHIPPED_WEIGHTS
 from dataset.manifest import read_manifest
 from models.dinet_networks import NetworkSettings, make_dinet_networks
 from models.perceptual import PerceptualNetwork
@@ -229,6 +230,20 @@ def test_a_narrow_generator_keeps_its_width_from_stage_to_stage(there):
     with pytest.raises(UserError, match=r"^--coarse_model_path: .* was trained with feature_channel 32, not 64; "):
         train_here("train_DINet_frame.py", *narrow, "--feature_channel", 64, "--coarse2fine", "--coarse_model_path",
                    coarse, "--result_path", "other")  # fmt: skip
+
+
+def test_the_demo_weights_are_fitted_to_new_people(tmp_path, monkeypatch):
+    """The README's options in a file, but for the data and for VGG19, which is not here."""
+    path = write_training_set(tmp_path / "data", videos=1)
+    monkeypatch.chdir(PROJECT)
+    data = ("--train_data", path, "--result_path", tmp_path / "out", "--lamb_perception", 0, "--max_steps", 1)
+    train_here("train_DINet_frame.py", "@asserts/demo/fine_tune.txt", *data)
+    (fitted,) = (tmp_path / "out").glob("*.pth")
+    before, after = (read_checkpoint(name, "--x") for name in (SHIPPED_WEIGHTS, fitted))
+    assert after.metadata == before.metadata
+    own, new = before.networks["net_g"], after.networks["net_g_ema"]
+    changed = {name.split(".")[0] for name, value in new.items() if not torch.equal(value, own[name].to(value.dtype))}
+    assert "out_conv" in changed and "audio_encoder" not in changed
 
 
 def test_a_users_mistake_is_one_line_and_status_2(there):
