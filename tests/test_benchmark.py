@@ -5,6 +5,7 @@ import json
 import av
 import cv2
 import numpy as np
+import pytest
 import torch
 from sample_media import write_face_video, write_speech
 from training_data import write_perceptual_weights
@@ -44,6 +45,7 @@ def test_both_loops_are_measured_in_one_run(tmp_path):
     json.dumps(figures)
 
 
+@pytest.mark.slow
 def test_a_dub_is_measured_against_the_published_procedure(tmp_path):
     source = tmp_path / "face.mp4"
     write_face_video(source, 10)

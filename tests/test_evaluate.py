@@ -403,6 +403,7 @@ def test_report_files(scored):
     assert not list(scored.folder.rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_lip_sync_error_where_its_weights_are_given(media, tmp_path):
     torch.manual_seed(0)
     torch.save(ChungSyncNet().state_dict(), tmp_path / "syncnet_v2.model")

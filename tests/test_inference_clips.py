@@ -67,11 +67,11 @@ def landmark_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("landmarks")
 
 
-LONG = "silent_face_1280x720_30fps.mp4"
+LONG = ("silent_face_1280x720_30fps.mp4", "seated_woman_1080x1920.mp4")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == LONG else name for name in CASES]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in CASES]
 )
 def test_dub_of_a_real_clip(name, clips_dir, landmark_dir, tmp_path):
     driving, rate = CASES[name]

@@ -83,7 +83,9 @@ def assert_same(one, two, name: str = "") -> None:
         assert one == two, name
 
 
-@pytest.mark.parametrize("stage", ["frame_run", "clip_run", "sync_run"])
+@pytest.mark.parametrize(
+    "stage", ["frame_run", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("clip_run", "sync_run"))]
+)
 def test_resumed_training_is_the_same_after_sigterm_and_after_kill(stage, request, tmp_path):
     command, whole = request.getfixturevalue(stage)
     command = (*command, "--result_path", tmp_path, "--checkpoint_steps", 1, "--resume")

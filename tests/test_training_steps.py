@@ -283,6 +283,7 @@ def test_a_clip_hears_the_whole_speech_of_another():
     assert set(losses) == {"l1", "lips", "sync"}
 
 
+@pytest.mark.slow  # where the processor has no bf16
 def test_lips_are_compared_in_mixed_precision():
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)}, amp="bf16")
     weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_lips=2)

@@ -217,6 +217,7 @@ class TestDeepSpeechGraph:
         devices = DeepSpeech(graph)._session.list_devices()
         assert {device.device_type for device in devices} == {"CPU"}
 
+    @pytest.mark.slow
     def test_torch_compiles_and_trains_after_it(self, graph: Path):
         """TensorFlow's LLVM and Triton's abort the process when loaded in the wrong order."""
         code = "; ".join(
