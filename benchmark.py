@@ -4,7 +4,7 @@ import json
 import logging
 
 from config.benchmark import BenchmarkParser
-from utils.errors import run_script
+from utils.errors import make_folder, run_script
 from utils.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -13,6 +13,10 @@ logger = logging.getLogger(__name__)
 def main() -> None:
     """Run the script."""
     options = BenchmarkParser().parse_args()
+    for option in ("json_path", "figure_path"):
+        path = getattr(options, option, None)
+        if path is not None:
+            make_folder(path.parent, f"--{option}")
     # PyTorch takes seconds to load: not for --help or a mistyped option.
     from utils.benchmarking import inference, training
 

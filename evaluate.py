@@ -45,6 +45,7 @@ def check_options(options: argparse.Namespace) -> None:
     if options.lse_syncnet_path:
         require_file(options.lse_syncnet_path, LSE_OPTION, f"download {LSE_ADDRESS}")
     make_folder(options.result_dir, "--result_dir")
+    make_folder(options.landmark_dir, "--landmark_dir")
 
 
 def build_instruments(options: argparse.Namespace) -> tuple["Instruments", dict[str, str]]:
@@ -157,25 +158,38 @@ def add_rows(comparisons: list["Comparison"], options: argparse.Namespace) -> li
 def score_all(
     comparisons: list["Comparison"], instruments: "Instruments", options: argparse.Namespace
 ) -> list["Scores"]:
-    """Score every comparison, with the landmarks of all videos detected before, by several processes."""
+    """Score every comparison, with the landmarks of all videos detected before, by several processes.
+
+    What cannot be scored is named with its cause, and the others go on.
+
+    Raises:
+        UserError: of the first comparison, where none can be scored.
+    """
     from utils.evaluation import Evaluator
     from utils.evaluation_jobs import detect_landmarks
 
     start = time.perf_counter()
     detect_landmarks(comparisons, options.landmark_dir, options.workers)
     evaluator = Evaluator(instruments, options.landmark_dir)
-    scores = []
+    scores, errors = [], []
     for comparison in comparisons:
-        with progress_bar(f"{comparison.clip}, {comparison.task}: {comparison.row}", 0) as progress:
-            scores.append(evaluator.score(comparison, progress))
+        name = f"{comparison.clip}, {comparison.task}: {comparison.row}"
+        try:
+            with progress_bar(name, 0) as progress:
+                scores.append(evaluator.score(comparison, progress))
+        except UserError as error:
+            errors.append(error)
+            logger.warning(f"{name} is not scored: {error}")
+    if not scores:
+        raise errors[0]
     seconds = time.perf_counter() - start
     frames = sum(score.frames for score in scores)
     logger.info(f"{frames} frames scored in {seconds:.1f} s: {frames / seconds:.1f} frames a second")
     return scores
 
 
-def main() -> None:
-    """Run the script."""
+def main() -> int:
+    """Run the script; gives 1 where something could not be scored."""
     options = EvaluationParser().parse_args()
     check_options(options)
     instruments, missing = build_instruments(options)
@@ -195,6 +209,7 @@ def main() -> None:
     write_report(options.result_dir, scores, rows, missing, facts)
     sys.stdout.write(table_text(rows, missing) + "\n")
     logger.info(f"results: {options.result_dir}")
+    return 0 if len(scores) == len(comparisons) else 1
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ def export(options: argparse.Namespace) -> None:
     from models.mouth_reader import MOUTH_READER
     from utils.checkpoints import AVERAGE_SUFFIX, SYNCNET, read_checkpoint, write_checkpoint
 
+    if options.result_path.is_dir():
+        raise UserError(f"--result_path: {options.result_path} is a folder; name a file, such as weights.pth")
     checkpoint = read_checkpoint(options.checkpoint, "--checkpoint")
     names = {f"net_g{AVERAGE_SUFFIX}": "net_g"}
     names |= {name: name for name in ("net_g", SYNCNET, AUDIO_ENCODER, MOUTH_READER)}

@@ -45,6 +45,8 @@ def check_files(options: argparse.Namespace) -> None:
         f"train one, or take clip_training_DINet_256mouth.pth of asserts.zip from {ASSERTS_DOWNLOAD}",
     )
     make_folder(options.res_video_dir, "--res_video_dir")
+    if options.source_openface_landmark_path is None:
+        make_folder(options.landmark_dir, "--landmark_dir")
 
 
 def _check_source(source: Path | None, audio: Path | None, landmarks: Path | None) -> None:
@@ -77,6 +79,8 @@ def build_dubber(options: argparse.Namespace) -> "Dubber":
     logger.info(f"weights: {options.pretrained_clip_DINet_path}")
     metadata = checkpoint.metadata
     mouth_region_size = agreed(options.mouth_region_size, metadata.mouth_region_size, "--mouth_region_size")
+    if mouth_region_size and mouth_region_size % 32:
+        raise UserError(f"--mouth_region_size: {mouth_region_size} is not a multiple of 32; give 64, 128 or 256")
     audio_channel = agreed(options.audio_channel, metadata.audio_channel, "--audio_channel")
     audio_feature = agreed(options.audio_feature, metadata.audio_feature, "--audio_feature")
     kind = KINDS[audio_feature or "deepspeech"]

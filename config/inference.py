@@ -18,6 +18,13 @@ def default_weights() -> Path:
     return SHIPPED_WEIGHTS if SHIPPED_WEIGHTS.exists() and not PUBLISHED_WEIGHTS.exists() else PUBLISHED_WEIGHTS
 
 
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
 def _frame_rate(text: str) -> Fraction:
     try:
         rate = Fraction(text)
@@ -118,7 +125,7 @@ class InferenceParser(ScriptParser):
             help="spread: sharp frames from closed to open mouth; random: as published, drawn with --seed",
         )
         add("--reference_frames", help="up to five frames (numbers from 0) to use as references, such as 3,40,81")
-        add("--seed", type=int, default=456, help="seed of --reference_selection random")
+        add("--seed", type=_seed, default=456, help="seed of --reference_selection random")
         add("--fps", type=_frame_rate, help="frame rate of the result; None: the source's")
         add("--crf", type=_crf, default=18, help="H.264 quality, lower is better")
         add("--preset", default="fast", help="encoder preset: speed against file size")

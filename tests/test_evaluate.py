@@ -20,14 +20,16 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
+import evaluate
 from models.chung_syncnet import ChungSyncNet
 from models.dinet import DINet
 from models.syncnet import SyncNet
 from utils.audio import Waveform, load_waveform, write_wav
 from utils.checkpoints import Metadata, write_checkpoint
 from utils.crop_geometry import CropBox
+from utils.errors import UserError
 from utils.evaluation import Comparison, Evaluator, Instruments
-from utils.evaluation_jobs import pair_files
+from utils.evaluation_jobs import cut_sound, pair_files
 from utils.lip_motion import MAX_LAG, compare_openings, lag_curve, landmark_distance, lips_and_sound
 from utils.lip_sync_error import LipSyncErrorJudge, _face, face_boxes, judge_codes
 from utils.picture_scores import Flicker, compare, sharpness
@@ -534,3 +536,32 @@ def test_other_words_are_compared_with_the_lips_that_spoke_them(clips_dir, tmp_p
         found[name] = evaluator.score(comparison).values["opening_correlation"]
     assert found["speaker"] == pytest.approx(1)
     assert found["other"] < 0.8
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_own_words_that_end_before_the_picture_are_followed_by_silence(tmp_path, whole):
+    write_speech(tmp_path / "short.wav", 0.6)
+    cut_sound(tmp_path / "short.wav", 1.6, tmp_path / "cut.wav", "--clips", whole)
+    assert load_waveform(tmp_path / "cut.wav", "-").duration == pytest.approx(1.6 if whole else 0.6, abs=0.001)
+
+
+def test_what_cannot_be_scored_does_not_stop_the_rest(tmp_path, monkeypatch, caplog):
+    def score(self, comparison, progress):
+        if comparison.clip == "bad":
+            raise UserError("--reference: no face was found in bad.mp4")
+        return SimpleNamespace(frames=25)
+
+    monkeypatch.setattr("utils.evaluation_jobs.detect_landmarks", lambda *_: None)
+    monkeypatch.setattr(Evaluator, "score", score)
+    given = [Comparison(clip, "given", "dubbed", Path(clip), Path(clip), None) for clip in ("good", "bad", "better")]
+    options = SimpleNamespace(landmark_dir=tmp_path, workers=1)
+    assert len(evaluate.score_all(given, Instruments(), options)) == 2
+    assert "bad, given: dubbed is not scored: --reference: no face was found in bad.mp4" in caplog.messages
+    with pytest.raises(UserError, match="no face was found"):
+        evaluate.score_all(given[1:2], Instruments(), options)
+
+
+def test_face_videos_and_hidden_files_are_not_scored(tmp_path):
+    for name in ("a.mp4", "a_synthetic_face.mp4", ".b.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [pair[0] for pair in pair_files(tmp_path, tmp_path)] == ["a"]

@@ -488,10 +488,29 @@ BAD = {
     "reference frame beyond the end": ("--reference_frames", lambda t, m: "5,1000", "0 to 29"),
     "no such device": ("--device", lambda t, m: "gpu", "--device"),
     "no such GPU": ("--device", lambda t, m: "cuda:99", "--device"),
+    "landmark folder is a file": ("--landmark_dir", lambda t, m: text(t / "x"), "--landmark_dir"),
+    "seed below 0": ("--seed", lambda t, m: -1, "--seed"),
+    "encoder of sound": ("--video_codec", lambda t, m: "aac", "video codec aac"),
+    "decoder": ("--video_codec", lambda t, m: "libdav1d", "video codec libdav1d"),
     "no such encoder": ("--video_codec", lambda t, m: "libx999", "libx999"),
     "no such blend": ("--blend", lambda t, m: "soft", "--blend"),
     "no such rate": ("--fps", lambda t, m: "fast", "--fps"),
 }
+
+
+def test_a_mouth_size_that_cannot_be_halved_is_refused(media):
+    options = InferenceParser().parse_args([WEIGHTS, str(media / "published.pth"), "--mouth_region_size", "48"])
+    with pytest.raises(UserError, match=r"^--mouth_region_size: 48 is not a multiple of 32"):
+        inference.build_dubber(options)
+
+
+def test_a_source_is_not_overwritten(media, tmp_path):
+    own = tmp_path / "own.mp4"
+    own.write_bytes((media / "face.mp4").read_bytes())
+    for source, audio in ((own, media / "speech.wav"), (media / "face.mp4", own)):
+        with pytest.raises(UserError, match=r"own\.mp4 is to be read and to be written"):
+            Dubber(None, None).dub(DubbingJob(source, audio, own))
+    assert own.read_bytes() == (media / "face.mp4").read_bytes()
 
 
 @pytest.mark.parametrize("case", BAD)

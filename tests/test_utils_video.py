@@ -283,6 +283,16 @@ def test_rgb_becomes_bt709(tmp_path, name, codec, pix_fmt):
     assert psnr(rgb_patch(frame.yuv, 0, 64, 0, 96, BT709), smooth_rgb()) > 42
 
 
+def test_a_phones_picture_is_still(tmp_path):
+    """HEIF files are demuxed as a video of one frame a second."""
+    pillow = pytest.importorskip("PIL.Image")
+    if not pytest.importorskip("PIL.features").check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    pillow.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(tmp_path / "a.avif")
+    info = VideoReader(tmp_path / "a.avif").info
+    assert info.is_still and info.rate == 25
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_still_picture(tmp_path, suffix):
     path = tmp_path / f"face%03d{suffix}"  # not to be taken for a pattern of file names
@@ -697,6 +707,8 @@ def test_unspecified_colour_stays_unspecified(tmp_path):
         (2, 44100, 3, None, ".wav"),
         (6, 48000, 2, None, ".wav"),
         (3, 37800, 2, None, ".wav"),
+        (8, 48000, 2, None, ".wav"),
+        (8, 48000, 2, "aac", ".m4a"),
         (2, 96000, 4, None, ".wav"),
         (1, 48000, 2, "pcm_f32le", ".wav"),
         (2, 48000, 2, "flac", ".flac"),

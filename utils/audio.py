@@ -271,6 +271,8 @@ def _frames(
 
 def _float_samples(frame: "av.AudioFrame") -> np.ndarray:
     """Float32 [channels, n] with full scale at 1, whatever the sample type."""
+    if frame.format.is_planar and frame.layout.nb_channels >= 8:  # PyAV reads beyond the planes of such frames
+        (frame,) = av.AudioResampler("flt", frame.layout, frame.sample_rate).resample(frame)
     data = frame.to_ndarray()
     if not frame.format.is_planar:
         data = data.reshape(-1, frame.layout.nb_channels).T

@@ -16,7 +16,7 @@ import torch
 
 from utils.blending import first_seen_row, match_colour, paste_mask
 from utils.crop_geometry import network_size
-from utils.errors import require_file
+from utils.errors import UserError, require_file
 from utils.face_crop import FaceCrop, cut_face, paste_face
 from utils.files import file_fingerprint
 from utils.memory import return_large_blocks
@@ -140,6 +140,9 @@ class Dubber:
         """
         options = options or DubbingOptions()
         progress = progress or (lambda stage, done, total: None)
+        for path in (job.source, job.audio):
+            if job.result.exists() and path.exists() and job.result.samefile(path):
+                raise UserError(f"{job.result} is to be read and to be written; give the result another name")
         return_large_blocks()
         start = time.perf_counter()
         clock = StageClock()

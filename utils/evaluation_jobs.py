@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -20,6 +21,7 @@ from utils.video import VideoReader
 from utils.work_pool import local_executor, run_all, usable_cores
 
 DUBBED_SUFFIX = "_facial_dubbing_add_audio"
+FACE_SUFFIX = "_synthetic_face"
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"}
 UNTOUCHED, PASTED, PASTED_MEAN = "untouched source", "pasted reference", "pasted mean"
 MIDDLE_REFERENCE = 2
@@ -66,7 +68,7 @@ def read_clip_list(entries: Sequence[Path]) -> list[Path]:
             clips.append(entry)
             continue
         try:
-            lines = [line.strip() for line in entry.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in entry.read_text(encoding="utf-8-sig").splitlines()]
         except UnicodeDecodeError:
             raise UserError(f"--clips: {entry} is no text; write the path of one video a line") from None
         for line in lines:
@@ -81,10 +83,17 @@ def read_clip_list(entries: Sequence[Path]) -> list[Path]:
     return clips
 
 
-def cut_sound(audio: Path, length: float, path: Path, option: str) -> Path:
-    """Write the first `length` seconds of a file's sound as a wav, so that a dub with it shows each frame once."""
+def cut_sound(audio: Path, length: float, path: Path, option: str, whole: bool = False) -> Path:
+    """Write the first `length` seconds of a file's sound as a wav, so that a dub with it shows each frame once.
+
+    With `whole`, silence follows sound that is shorter, so that each frame is shown indeed.
+    """
     waveform = load_waveform(audio, option)
-    write_wav(path, Waveform(waveform.samples[: round(length * waveform.rate)], waveform.rate))
+    count = round(length * waveform.rate)
+    samples = waveform.samples[:count]
+    if whole:
+        samples = np.pad(samples, (0, count - len(samples)))
+    write_wav(path, Waveform(samples, waveform.rate))
     return path
 
 
@@ -173,6 +182,7 @@ def baselines(comparison: Comparison, folder: Path, landmark_dir: Path | None) -
             video_seconds(comparison.reference, comparison.reference_option),
             folder / f"{comparison.clip}_{comparison.task}.wav",
             comparison.generated_option,
+            comparison.same_words,
         )
         path = folder / name
         engine.dub(DubbingJob(comparison.reference, sound, path))
@@ -199,10 +209,11 @@ def dub_clips(
         for task, audio in ((SELF, clip), (CROSS, other)):
             if task == CROSS and audio == clip:
                 continue
-            sound = cut_sound(audio, video_seconds(clip, "--clips"), folder / f"{clip.stem}_{task}.wav", "--clips")
+            same = task == SELF
+            path = folder / f"{clip.stem}_{task}.wav"
+            sound = cut_sound(audio, video_seconds(clip, "--clips"), path, "--clips", same)
             result = folder / f"{clip.stem}_{task}{DUBBED_SUFFIX}.mp4"
             dub(DubbingJob(clip, sound, result))
-            same = task == SELF
             driver = None if same or audio.suffix.lower() not in VIDEO_SUFFIXES else audio
             comparisons.append(
                 Comparison(clip.stem, task, "dubbed", result, clip, sound, same, driver, "--clips", "--clips")
@@ -222,7 +233,13 @@ def _bare_name(path: Path) -> str:
 def _videos(path: Path, option: str) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)
+    found = sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in VIDEO_SUFFIXES
+        and not file.name.startswith(".")
+        and not file.stem.endswith(FACE_SUFFIX)  # of inference.py --save_face_video
+    )
     if not found:
         raise UserError(f"{option}: {path} has no videos ({', '.join(sorted(VIDEO_SUFFIXES))}); name another folder")
     return found

@@ -102,7 +102,8 @@ def prepare_source(
 
 def landmark_cache(source: Path, landmark_dir: Path) -> Path:
     """Where the detected landmarks of a video are kept."""
-    return landmark_dir / f"{source.stem}_{file_fingerprint(source)}.csv"
+    stem = source.stem.encode()[:150].decode(errors="ignore")  # file systems allow 255 bytes
+    return landmark_dir / f"{stem}_{file_fingerprint(source)}.csv"
 
 
 def _plan(

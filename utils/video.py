@@ -31,6 +31,8 @@ AI_NOTE = "AI-generated: the mouth movements in this video were synthesised (DIN
 
 UNSPECIFIED = 2  # in ffmpeg's enums of matrix, primaries and transfer alike
 BT709 = 1
+_PICTURE_BRANDS = frozenset(("heic", "heix", "heim", "heis", "mif1", "avif"))
+"""HEIF files of one picture, which look like a video of one frame a second."""
 STILL_RATE = Fraction(25)
 STANDARD_RATES = tuple(
     Fraction(rate) for rate in ("24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60")
@@ -186,6 +188,7 @@ class VideoReader:
                 has_audio = bool(track.container.streams.audio)
                 demuxer = track.container.format.name
                 is_still = demuxer == "image2" or demuxer.endswith("_pipe")  # png_pipe, jpeg_pipe, ...
+                is_still |= track.container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS
                 rate = STILL_RATE if is_still else nominal_rate(stream.average_rate, stream.base_rate)
                 aspect = stream.sample_aspect_ratio or Fraction(1)
         except _NoTrackError as error:
@@ -529,7 +532,7 @@ class VideoWriter:
         self._container: av.container.OutputContainer | None = None
         self._sound: Iterator[av.AudioFrame] | None = None
         self._sound_end = Fraction(0)
-        if codec not in av.codecs_available:
+        if codec not in av.codecs_available or not _encodes_video(codec):
             raise UserError(f"video codec {codec} is not in this build of PyAV; use libx264")
         sound_format = None
         if audio_path is not None:
@@ -791,6 +794,13 @@ def _runs(order: Iterable[int], limit: int) -> Iterator[list[int]]:
         yield run
 
 
+def _encodes_video(codec: str) -> bool:
+    try:
+        return av.Codec(codec, "w").type == "video"
+    except ValueError:  # it only decodes
+        return False
+
+
 def _aac_format(sound: SoundBlock) -> tuple[int, str]:
     """Return the (sample rate, layout) in which AAC keeps sound like this."""
     # Players are sure of AAC up to 48 kHz; the encoder has no other rates than these.
@@ -801,7 +811,9 @@ def _aac_format(sound: SoundBlock) -> tuple[int, str]:
 def _sound_frames(path: Path, option: str) -> Iterator[av.AudioFrame]:
     """A file's sound as the speech features see it too: without holes, from the moment of the first picture on."""
     for block in sound_blocks(path, option):
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block.samples), "fltp", block.layout)
+        # Packed, as PyAV cannot fill the planes of eight channels and more.
+        samples = np.ascontiguousarray(block.samples.T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(samples, "flt", block.layout)
         frame.sample_rate = block.rate
         yield frame
 
