@@ -18,7 +18,7 @@ def main() -> None:
         if path is not None:
             make_folder(path.parent, f"--{option}")
     # PyTorch takes seconds to load: not for --help or a mistyped option.
-    from utils.benchmarking import inference, training
+    from utils.benchmark.benchmarking import inference, training
 
     commands = {"inference": inference, "training": training}
     figures = commands[options.command](options)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from config.data_processing import DataProcessingParser
 from config.parser import ASSERTS_DOWNLOAD
-from utils.clip_annotation import read_annotations
-from utils.data_settings import TRAINING_RATE, DataSettings, list_videos
+from utils.data_processing.cached_results import remove_empty_staging
+from utils.data_processing.hdtf import read_annotations
+from utils.data_processing.settings import TRAINING_RATE, DataSettings, list_videos
 from utils.errors import UserError, make_folder, require_file, run_script
-from utils.work_pool import dask_executor, local_executor, run_all, usable_cores
-from utils.work_unit import remove_empty_staging
+from utils.executors import dask_executor, local_executor, run_all, usable_cores
 
 if TYPE_CHECKING:  # these load libraries: not for --help or a mistyped path
-    from utils.data_steps import Report, Source
+    from utils.data_processing.steps import Report, Source
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def list_sources(options: argparse.Namespace, report: "Report") -> list["Source"
     Raises:
         UserError: there are none.
     """
-    from utils.data_steps import Skip, Source
+    from utils.data_processing.steps import Skip, Source
 
     first, folder = options.steps[0], options.source_video_dir
     videos: dict[str, Path | None] = {}
@@ -112,8 +112,8 @@ def list_sources(options: argparse.Namespace, report: "Report") -> list["Source"
 
 def list_parts(options: argparse.Namespace, videos: dict[str, Path], report: "Report") -> list["Source"]:
     """Name the annotated parts of the raw videos."""
-    from utils.data_steps import Skip, Source
-    from utils.video_cutting import Span
+    from utils.data_processing.steps import Skip, Source
+    from utils.data_processing.video_cutting import Span
 
     annotations = read_annotations(options.annotation_path or options.source_video_dir, "--annotation_path")
     for name in sorted(videos.keys() - annotations.keys()):
@@ -138,7 +138,7 @@ def prepare_videos(options: argparse.Namespace, settings: DataSettings, report: 
     """Take all videos through the steps, several at a time."""
     from tqdm import tqdm
 
-    from utils.data_steps import prepare
+    from utils.data_processing.steps import prepare
 
     sources = list_sources(options, report)
     if options.dask_scheduler:  # the workers may stand elsewhere in the file system
@@ -157,9 +157,9 @@ def prepare_videos(options: argparse.Namespace, settings: DataSettings, report: 
 
 def generate_training_json(options: argparse.Namespace, settings: DataSettings, report: "Report") -> None:
     """Write the training json of all crops that have speech features."""
+    from dataset.collect import collect_videos
     from dataset.manifest import write_manifest
-    from dataset.prepared_data import collect_videos
-    from utils.data_steps import Skip
+    from utils.data_processing.steps import Skip
 
     collection = collect_videos(settings)
     known = {skip.name for skip in report.skips}
@@ -200,7 +200,7 @@ def main() -> int:
     options = DataProcessingParser().parse_args()
     settings = make_settings(options)
     check_files(options, settings)
-    from utils.data_steps import Report
+    from utils.data_processing.steps import Report
 
     report = Report()
     if options.steps != ["generate_training_json"]:

@@ -16,7 +16,7 @@ from config.inference import InferenceParser
 from utils.errors import UserError, make_folder, require_file, run_script
 
 if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help or a mistyped path
-    from utils.evaluation import Comparison, Instruments, Scores
+    from utils.evaluation.evaluator import Comparison, Instruments, Scores
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +57,11 @@ def build_instruments(options: argparse.Namespace) -> tuple["Instruments", dict[
     from models.syncnet import SyncNet
     from utils.checkpoints import SYNCNET, load_network, read_checkpoint
     from utils.device import choose_device
-    from utils.evaluation import REGIONS, Instruments
-    from utils.lip_sync_error import LipSyncErrorJudge
-    from utils.perceptual_scores import ALEXNET, INCEPTION, FrechetDistance, PerceptualDistance
-    from utils.speech_features import KINDS, FeatureExtractor
-    from utils.sync_score import SyncJudge
+    from utils.evaluation.evaluator import REGIONS, Instruments
+    from utils.evaluation.lpips_fid import ALEXNET, INCEPTION, FrechetDistance, PerceptualDistance
+    from utils.evaluation.lse import LipSyncErrorJudge
+    from utils.evaluation.sync_confidence import SyncJudge
+    from utils.speech.features import KINDS, FeatureExtractor
 
     device = choose_device(options.device)
     instruments, missing = Instruments(), {}
@@ -107,9 +107,9 @@ def find_comparisons(options: argparse.Namespace) -> list["Comparison"]:
     Raises:
         UserError: files that are missing, do not pair or cannot be dubbed.
     """
-    from utils.evaluation import Comparison, align
-    from utils.evaluation_jobs import dub_clips, pair_files, read_clip_list
-    from utils.video import VideoReader
+    from utils.evaluation.clips import dub_clips, pair_files, read_clip_list
+    from utils.evaluation.evaluator import Comparison, align
+    from utils.media.video import VideoReader
 
     if options.generated:
         comparisons = []
@@ -122,7 +122,7 @@ def find_comparisons(options: argparse.Namespace) -> list["Comparison"]:
         return comparisons
     from inference import build_dubber, progress_bars
     from utils.device import default_batch_size
-    from utils.dubbing import DubbingJob, DubbingOptions
+    from utils.dubbing.engine import DubbingJob, DubbingOptions
 
     clips = read_clip_list(options.clips)
     defaults = InferenceParser().parse_args(["--source_video_path", str(clips[0]), "--driving_audio_path", "-"])
@@ -141,7 +141,7 @@ def find_comparisons(options: argparse.Namespace) -> list["Comparison"]:
 
 def add_rows(comparisons: list["Comparison"], options: argparse.Namespace) -> list["Comparison"]:
     """Put the truth's row before each dub, once a clip and task, and the baselines behind it."""
-    from utils.evaluation_jobs import baselines, truth
+    from utils.evaluation.clips import baselines, truth
 
     rows = []
     folder = options.result_dir / "baselines"
@@ -165,8 +165,8 @@ def score_all(
     Raises:
         UserError: of the first comparison, where none can be scored.
     """
-    from utils.evaluation import Evaluator
-    from utils.evaluation_jobs import detect_landmarks
+    from utils.evaluation.clips import detect_landmarks
+    from utils.evaluation.evaluator import Evaluator
 
     start = time.perf_counter()
     detect_landmarks(comparisons, options.landmark_dir, options.workers)
@@ -195,7 +195,7 @@ def main() -> int:
     instruments, missing = build_instruments(options)
     comparisons = add_rows(find_comparisons(options), options)
     scores = score_all(comparisons, instruments, options)
-    from utils.evaluation_report import mean_rows, table_text, write_report
+    from utils.evaluation.report import mean_rows, table_text, write_report
 
     pooled: dict[tuple[str, str], dict[str, float]] = {}
     for (task, row, region), distance in instruments.fid.items():

@@ -18,8 +18,8 @@ def export(options: argparse.Namespace) -> None:
     """
     import torch
 
-    from models.lip_reader import AUDIO_ENCODER
-    from models.mouth_reader import MOUTH_READER
+    from models.audio_to_lips import AUDIO_ENCODER
+    from models.lip_regressor import MOUTH_READER
     from utils.checkpoints import AVERAGE_SUFFIX, SYNCNET, read_checkpoint, write_checkpoint
 
     if options.result_path.is_dir():

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from config.inference import EXAMPLE_AUDIO, EXAMPLE_SOURCE, InferenceParser
 from config.parser import ASSERTS_DOWNLOAD, pick
+from utils.dubbing.job_list import ListedJob, read_jobs
 from utils.errors import UserError, make_folder, require_file, run_script
-from utils.job_list import ListedJob, read_jobs
 
 if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help or a mistyped path
-    from utils.dubbing import Dubber, DubbingReport
-    from utils.source_preparation import Progress
+    from utils.dubbing.engine import Dubber, DubbingReport
+    from utils.face.analysis import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +69,9 @@ def build_dubber(options: argparse.Namespace) -> "Dubber":
     from models.inference_form import to_inference_form
     from utils.checkpoints import AVERAGE_SUFFIX, load_network, read_checkpoint
     from utils.device import choose_device, choose_dtype
-    from utils.dubbing import Dubber, Speech
-    from utils.mouth_generator import DINetMouthGenerator
-    from utils.speech_features import KINDS, FeatureExtractor
+    from utils.dubbing.engine import Dubber, Speech
+    from utils.dubbing.generator import DINetMouthGenerator
+    from utils.speech.features import KINDS, FeatureExtractor
 
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
@@ -158,7 +158,7 @@ def dub_one(options: argparse.Namespace, dubber: "Dubber") -> None:
     Raises:
         UserError: see Dubber.dub.
     """
-    from utils.dubbing import DubbingJob, DubbingOptions
+    from utils.dubbing.engine import DubbingJob, DubbingOptions
 
     name = options.source_video_path.stem
     job = DubbingJob(
@@ -178,7 +178,7 @@ def dub_all(options: argparse.Namespace, jobs: list[ListedJob], dubber: "Dubber"
 
     Gives the number of those that failed.
     """
-    from utils.dubbing import DubbingJob, DubbingOptions
+    from utils.dubbing.engine import DubbingJob, DubbingOptions
 
     failed = kept = 0
     for number, job in enumerate(jobs, 1):

@@ -8,8 +8,8 @@ def main() -> None:
     """Run the script."""
     options = ClipTrainingParser().parse_args()
     # PyTorch takes seconds to load: not for --help or a mistyped option.
-    from utils.clip_stage import train
     from utils.distributed import training_processes
+    from utils.training.clip_stage import train
 
     with training_processes(options.device) as (processes, device):
         train(options, processes, device)

@@ -9,7 +9,7 @@ def main() -> None:
     options = MouthReaderTrainingParser().parse_args()
     # PyTorch takes seconds to load: not for --help or a mistyped option.
     from utils.distributed import training_processes
-    from utils.mouth_reader_stage import train
+    from utils.training.mouth_reader_stage import train
 
     with training_processes(options.device) as (processes, device):
         train(options, processes, device)

@@ -11,10 +11,10 @@ from typing import Protocol
 import torch
 from tqdm import tqdm
 
-from utils.blending import resize_picture
+from utils.dubbing.blending import resize_picture
 from utils.errors import UserError
-from utils.pictures import read_picture
-from utils.work_pool import usable_cores
+from utils.executors import usable_cores
+from utils.media.images import read_picture
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader
 from dataset.crops import CropFiles, CropMemory, Crops
 from dataset.manifest import Video, read_manifest
 from dataset.samples import SampleKey, Samples, split_videos
-from utils.crop_geometry import network_size
 from utils.distributed import Processes
 from utils.errors import UserError
+from utils.executors import usable_cores
+from utils.face.crop_geometry import network_size
 from utils.pipeline import in_background
-from utils.speech_features import FeatureKind
-from utils.work_pool import usable_cores
+from utils.speech.features import FeatureKind
 
 logger = logging.getLogger(__name__)
 

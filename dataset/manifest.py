@@ -17,7 +17,7 @@ import orjson
 
 from utils.errors import UserError, require_file
 from utils.files import atomic_path
-from utils.speech_features import KINDS, FeatureKind
+from utils.speech.features import KINDS, FeatureKind
 
 _FIRST_LINE = b"{\n"
 

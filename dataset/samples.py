@@ -16,8 +16,8 @@ import torch
 from dataset.augmentation import change_look, change_speech, draw_look
 from dataset.crops import Crops, UnreadableCropError
 from dataset.manifest import Video
-from utils.crop_geometry import mouth_region
 from utils.errors import UserError
+from utils.face.crop_geometry import mouth_region
 
 logger = logging.getLogger(__name__)
 

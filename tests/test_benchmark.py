@@ -7,17 +7,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from sample_media import write_face_video, write_speech
-from training_data import write_perceptual_weights
+from helpers.sample_media import write_face_video, write_speech
+from helpers.training_data import write_perceptual_weights
 
 from config.benchmark import BenchmarkParser
 from dataset.manifest import read_manifest
 from models.dinet import AdaAT
-from utils import benchmarking as benchmark
-from utils.face_tracker import FaceTracker
-from utils.landmarks import follow_face
-from utils.published_dubbing import PublishedDubbing
-from utils.video import VideoReader
+from utils.benchmark import benchmarking as benchmark
+from utils.benchmark.published_inference import PublishedDubbing
+from utils.face.landmarks import follow_face
+from utils.face.tracker import FaceTracker
+from utils.media.video import VideoReader
 
 
 def test_the_published_adaat_and_the_factored_one_agree():

@@ -13,16 +13,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from deepspeech_graph import write_frozen_graph
-from sample_media import BT601, write_face_video, write_speech
+from helpers.deepspeech_graph import write_frozen_graph
+from helpers.sample_media import BT601, write_face_video, write_speech
 
 import data_processing
 from config.data_processing import DataProcessingParser
 from dataset.manifest import read_manifest
-from utils import data_steps
+from utils.data_processing import steps as data_steps
 from utils.errors import UserError
-from utils.pictures import read_picture
-from utils.video import VideoReader, VideoWriter
+from utils.media.images import read_picture
+from utils.media.video import VideoReader, VideoWriter
 
 ROOT = Path(__file__).parent.parent
 DATA = Path("asserts/training_data")

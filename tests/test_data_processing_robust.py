@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from deepspeech_graph import write_frozen_graph
-from sample_media import write_face_video, write_speech
+from helpers.deepspeech_graph import write_frozen_graph
+from helpers.sample_media import write_face_video, write_speech
 
 from dataset.manifest import read_manifest
-from utils.audio import load_waveform
-from utils.face_tracker import FaceTracker
-from utils.landmarks import follow_face
-from utils.video import VideoReader
-from utils.video_cutting import resample_video
+from utils.data_processing.video_cutting import resample_video
+from utils.face.landmarks import follow_face
+from utils.face.tracker import FaceTracker
+from utils.media.audio import load_waveform
+from utils.media.video import VideoReader
 
 ROOT = Path(__file__).parent.parent
 DATA = Path("asserts/training_data")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from config.inference import EXAMPLE_SOURCE, SHIPPED_WEIGHTS
+from utils.dubbing.references import lip_opening
+from utils.face.analysis import prepare_source
 from utils.pipeline import StageClock
-from utils.references import lip_opening
-from utils.source_preparation import prepare_source
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from helpers.sample_media import BT601, formula_state, write_face_video, write_speech
 from python_speech_features import mfcc
-from sample_media import BT601, formula_state, write_face_video, write_speech
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
@@ -24,20 +24,20 @@ import evaluate
 from models.chung_syncnet import ChungSyncNet
 from models.dinet import DINet
 from models.syncnet import SyncNet
-from utils.audio import Waveform, load_waveform, write_wav
 from utils.checkpoints import Metadata, write_checkpoint
-from utils.crop_geometry import CropBox
 from utils.errors import UserError
-from utils.evaluation import Comparison, Evaluator, Instruments
-from utils.evaluation_jobs import cut_sound, pair_files
-from utils.lip_motion import MAX_LAG, compare_openings, lag_curve, landmark_distance, lips_and_sound
-from utils.lip_sync_error import LipSyncErrorJudge, _face, face_boxes, judge_codes
-from utils.picture_scores import Flicker, compare, sharpness
+from utils.evaluation.clips import cut_sound, pair_files
+from utils.evaluation.evaluator import Comparison, Evaluator, Instruments
+from utils.evaluation.image_metrics import Flicker, compare, sharpness
+from utils.evaluation.lip_metrics import MAX_LAG, compare_openings, lag_curve, landmark_distance, lips_and_sound
+from utils.evaluation.lse import LipSyncErrorJudge, _face, face_boxes, judge_codes
+from utils.evaluation.sync_confidence import SyncJudge
+from utils.face.analysis import prepare_source
+from utils.face.crop_geometry import CropBox
+from utils.media.audio import Waveform, load_waveform, write_wav
+from utils.media.video import Frame, VideoReader, VideoWriter
 from utils.pipeline import StageClock
-from utils.source_preparation import prepare_source
-from utils.speech_features import KINDS, SpeechFeatures, mel_features
-from utils.sync_score import SyncJudge
-from utils.video import Frame, VideoReader, VideoWriter
+from utils.speech.features import KINDS, SpeechFeatures, mel_features
 
 ROOT = Path(__file__).parent.parent
 CONFIRMED_CLIPS = ("woman_address_512", "hdtf_man_glasses_512", "studio_actor_1080p_30fps", "stage_woman_256_30fps")
@@ -493,7 +493,7 @@ def test_weights_are_scored_on_clips_with_baselines(media, tmp_path):
 def test_lpips_where_its_weights_are(tmp_path, monkeypatch):
     from torchvision.models import alexnet
 
-    from utils.perceptual_scores import ALEXNET, INCEPTION, PerceptualDistance
+    from utils.evaluation.lpips_fid import ALEXNET, INCEPTION, PerceptualDistance
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert ALEXNET.name in ALEXNET.missing("LPIPS")
@@ -551,7 +551,7 @@ def test_what_cannot_be_scored_does_not_stop_the_rest(tmp_path, monkeypatch, cap
             raise UserError("--reference: no face was found in bad.mp4")
         return SimpleNamespace(frames=25)
 
-    monkeypatch.setattr("utils.evaluation_jobs.detect_landmarks", lambda *_: None)
+    monkeypatch.setattr("utils.evaluation.clips.detect_landmarks", lambda *_: None)
     monkeypatch.setattr(Evaluator, "score", score)
     given = [Comparison(clip, "given", "dubbed", Path(clip), Path(clip), None) for clip in ("good", "bad", "better")]
     options = SimpleNamespace(landmark_dir=tmp_path, workers=1)

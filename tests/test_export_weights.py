@@ -4,18 +4,18 @@ from argparse import Namespace
 
 import pytest
 import torch
-from sample_media import formula_state
+from helpers.sample_media import formula_state
 
 import export_weights
-from dataset.lips import LIP_VALUES
+from dataset.lip_samples import LIP_VALUES
+from models.audio_to_lips import AUDIO_ENCODER, LipReader
 from models.dinet import DINet
-from models.lip_reader import AUDIO_ENCODER, LipReader
-from models.mouth_reader import MOUTH_READER, MouthReader
+from models.lip_regressor import MOUTH_READER, MouthReader
 from models.syncnet import SyncNet
-from utils.audio_stage import load_lip_teacher
 from utils.checkpoints import SYNCNET, Metadata, load_network, read_checkpoint, write_checkpoint
 from utils.errors import UserError
-from utils.mouth_reader_stage import load_mouth_reader
+from utils.training.audio_stage import load_lip_teacher
+from utils.training.mouth_reader_stage import load_mouth_reader
 
 METADATA = Metadata(64, "mel", 80, 4, 32)
 

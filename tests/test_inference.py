@@ -14,20 +14,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from sample_media import formula_state, write_face_video, write_speech
+from helpers.sample_media import formula_state, write_face_video, write_speech
 
 import inference
 from config.inference import InferenceParser
 from models.dinet import DINet
 from models.syncnet import SyncNet
-from utils import dubbing
 from utils.checkpoints import Metadata, write_checkpoint
-from utils.crop_geometry import mouth_region
-from utils.dubbing import Dubber, DubbingJob, DubbingOptions, Speech, forward_backward
+from utils.dubbing import engine as dubbing
+from utils.dubbing.engine import Dubber, DubbingJob, DubbingOptions, Speech, forward_backward
+from utils.dubbing.job_list import ListedJob, read_jobs
 from utils.errors import UserError, run_script
-from utils.job_list import ListedJob, read_jobs
-from utils.speech_features import extract_features
-from utils.video import VideoReader
+from utils.face.crop_geometry import mouth_region
+from utils.media.video import VideoReader
+from utils.speech.features import extract_features
 
 ROOT = Path(__file__).parent.parent
 
@@ -124,8 +124,8 @@ def test_only_the_mouth_region_and_its_ring_change(media, landmark_csv, tmp_path
     dubber = Dubber(Paint(), read_speech)
     dubber.dub(job, DubbingOptions(crf=5))
     reader = VideoReader(media / "face.mp4")
+    from utils.face.analysis import prepare_source
     from utils.pipeline import StageClock
-    from utils.source_preparation import prepare_source
 
     plan = prepare_source(media / "face.mp4", landmark_csv, None, None, "shot", lambda *_: None, StageClock()).plan
     result = VideoReader(tmp_path / "out.mp4")
@@ -230,7 +230,7 @@ def test_the_mask_hides_the_mouth_from_the_network(media):
             seen["source"] = source
             return source
 
-    from utils.mouth_generator import DINetMouthGenerator
+    from utils.dubbing.generator import DINetMouthGenerator
 
     generator = DINetMouthGenerator(Network(), 64, torch.device("cpu"), torch.float32)
     generator.set_references(torch.rand(5, 3, 104, 80))
@@ -404,7 +404,7 @@ def first_lines(path, original, count):
 def silent_video(path):
     from skimage import data
 
-    from utils.video import VideoWriter, set_rgb_patch
+    from utils.media.video import VideoWriter, set_rgb_patch
 
     with VideoWriter(path, 128, 128, Fraction(25), VideoReader(FACE["face"]).info.colour) as writer:
         for _ in range(10):

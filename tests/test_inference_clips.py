@@ -12,10 +12,10 @@ import pytest
 import torch
 from test_inference import Echo, read_speech
 
-from utils.dubbing import Dubber, DubbingJob, DubbingOptions
+from utils.dubbing.engine import Dubber, DubbingJob, DubbingOptions
+from utils.face.analysis import prepare_source
+from utils.media.video import VideoReader
 from utils.pipeline import StageClock
-from utils.source_preparation import prepare_source
-from utils.video import VideoReader
 
 pytestmark = pytest.mark.clips
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
+from helpers.training_data import run_script, train_here, write_perceptual_weights, write_training_set
 from torch import nn
-from training_data import run_script, train_here, write_perceptual_weights, write_training_set
 
 from models.blocks import SameBlock
-from models.dinet_networks import NetworkSettings, make_dinet_networks
+from models.build import NetworkSettings, make_dinet_networks
 from models.perceptual import PerceptualNetwork
-from models.steps import ClipStep, FrameStep, LossWeights, SyncPairs, SyncStep
 from models.syncnet import SyncNet
 from utils.checkpoints import read_checkpoint
 from utils.distributed import Processes, training_processes
-from utils.trained_networks import OptimisationSettings, TrainedNetworks
+from utils.training.networks import OptimisationSettings, TrainedNetworks
+from utils.training.steps import ClipStep, FrameStep, LossWeights, SyncPairs, SyncStep
 
 STAGES = ("frame", "clip", "sync")
 SIDE, MOUTH, CHANNELS, BATCH, STEPS = 40, 32, 8, 2, 3

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_data import interrupt, start_script, train_here, write_perceptual_weights, write_training_set
+from helpers.training_data import interrupt, start_script, train_here, write_perceptual_weights, write_training_set
 
 from models.syncnet import SyncNet
 from utils.checkpoints import SYNCNET, Metadata, read_checkpoint, write_checkpoint

@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_data import PARSERS, PROJECT, run_script, train_here, write_perceptual_weights, write_training_set
+from helpers.training_data import PARSERS, PROJECT, run_script, train_here, write_perceptual_weights, write_training_set
 
 from config.inference import SHIPPED_WEIGHTS
 from dataset.manifest import read_manifest
-from models.dinet_networks import NetworkSettings, make_dinet_networks
+from models.build import NetworkSettings, make_dinet_networks
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
-from utils.checkpoint_folder import CheckpointFolder
 from utils.checkpoints import SYNCNET, Metadata, read_checkpoint, write_checkpoint
 from utils.distributed import Processes
 from utils.errors import UserError
-from utils.landmarks import LandmarkTable, write_openface_csv
-from utils.perceptual_weights import load_perceptual_network
-from utils.training import StopSignals, check_metadata
-from utils.training_log import TrainingLog
+from utils.face.landmarks import LandmarkTable, write_openface_csv
+from utils.training.checkpoint_folder import CheckpointFolder
+from utils.training.log import TrainingLog
+from utils.training.trainer import StopSignals, check_metadata
+from utils.training.vgg_weights import load_perceptual_network
 
 SMALL = ("--mouth_region_size", 32, "--D_num_blocks", 3, "--D_block_expansion", 8)
 VGG16 = PROJECT.parent / "shared" / "weights" / "vgg16_relu4_3.pth"
@@ -373,7 +373,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_last_checkpo
 
 
 def test_gradients_that_are_never_finite_stop_the_training(there, monkeypatch):
-    monkeypatch.setattr("utils.training.SKIPS_IN_A_ROW", 2)
+    monkeypatch.setattr("utils.training.trainer.SKIPS_IN_A_ROW", 2)
     monkeypatch.setattr("torch.nn.utils.get_total_norm", lambda gradients: torch.tensor(float("nan")))
     with pytest.raises(UserError, match="gradient of net was not finite 3 times in a row; there is no checkpoint yet"):
         train_here(*sync_command())

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from skimage import data
 
-from utils.face_tracker import FaceTracker
-from utils.landmarks import follow_face
-from utils.video import Colour, VideoWriter
+from utils.face.landmarks import follow_face
+from utils.face.tracker import FaceTracker
+from utils.media.video import Colour, VideoWriter
 
 FOLDER = Path(__file__).parent
 RATE = 25

@@ -1,0 +1,229 @@
+"""How the lips move: what is learnt from landmarks before a generator is trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dataset.augmentation import change_speech
+from dataset.crops import Crops
+from dataset.manifest import Video
+from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, Drawn, SampleKey, Samples, SyncSamples
+from utils.errors import UserError
+from utils.face.landmarks import follow_face, read_openface_csv
+
+LIPS = slice(48, 68)
+"""The mouth among the 68 points."""
+LIP_VALUES = 40
+"""Numbers of a lip shape: x and y of each point."""
+SCALE = 0.05
+"""Unit of lip shapes, as a share of the distance of the eyes: about how far lips move in speech."""
+LANDMARK_OPTION = "--openface_landmark_dir"
+
+
+def lip_shapes(points: np.ndarray) -> np.ndarray:
+    """Lips relative to the eyes and the nose, without the person's resting shape.
+
+    Args:
+        points: 68 landmarks a frame, [N, 68, 2] pixels, NaN where there is no face; one frame at least has one.
+
+    Returns:
+        float32 [N, LIP_VALUES], (x, y) of the points 48..67 in units of SCALE distances of the eyes, their median
+        over the video subtracted; NaN where there is no face.
+    """
+    lips = _upright_lips(points)
+    return lips - np.nanmedian(lips, axis=0)
+
+
+def _upright_lips(points: np.ndarray) -> np.ndarray:
+    """As lip_shapes, with the resting shape left in."""
+    left, right = points[:, 36:42].mean(1), points[:, 42:48].mean(1)
+    across = right - left
+    distance = np.linalg.norm(across, axis=1)[:, None, None]
+    cos, sin = (across / distance[:, 0]).T
+    upright = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)  # [N, 2, 2]
+    lips = (points[:, LIPS] - points[:, 27:36].mean(1, keepdims=True)) @ upright.swapaxes(1, 2) / distance
+    return (lips / SCALE).reshape(len(points), LIP_VALUES).astype(np.float32)
+
+
+def lip_measures(shapes: np.ndarray) -> np.ndarray:
+    """Opening (points 62 to 66) and width (48 to 54) of the lips, [..., 2], from lip shapes: beyond those at rest,
+    if the shapes are.
+    """
+    x, y = shapes[..., 0::2], shapes[..., 1::2]
+    return np.stack([y[..., 18] - y[..., 14], x[..., 6] - x[..., 0]], -1)
+
+
+class LipSamples:
+    """Five slots of speech and the lip shape of the frame in their middle.
+
+    Gives audio [B, channels, T] and lips [B, LIP_VALUES]. For `dataset.loading.Batches`.
+
+    Args:
+        videos: of the training json; those without landmarks are refused.
+        crops: not used, as mouth_region_size, augment and option: these samples have no pictures.
+        seed: of the run.
+        augment_audio: disturb the speech.
+        landmark_dirs: folders with the videos' landmarks, NAME.csv in OpenFace's layout.
+
+    Raises:
+        UserError: landmarks that are missing or unfit.
+    """
+
+    def __init__(
+        self,
+        videos: list[Video],
+        crops: Crops,
+        mouth_region_size: int,
+        seed: int,
+        augment: str = "none",
+        augment_audio: bool = False,
+        option: str = "--train_data",
+        *,
+        landmark_dirs: Sequence[Path],
+    ):
+        del crops, mouth_region_size, augment, option  # of samples with pictures
+        self.videos = [video for video in videos if video.clips]
+        self.seed = seed
+        self.augment_audio = augment_audio
+        self._lips, self._places = {}, {}
+        for video in self.videos:
+            lips = read_lip_shapes(video, landmark_dirs)
+            places = [(frame, row) for frame, row in _places(video) if frame < len(lips)]
+            places = [(frame, row) for frame, row in places if np.isfinite(lips[frame]).all()]
+            if not places:
+                raise _no_landmarks(video)
+            self._lips[video.name], self._places[video.name] = lips, places
+
+    def __getitem__(self, keys: Sequence[SampleKey]) -> dict[str, torch.Tensor] | UserError:
+        """A batch: tensors with the samples on their first dimension; errors are returned, as by `Samples`."""
+        try:
+            samples = [self._sample(key) for key in keys]
+        except UserError as error:
+            return error
+        audio, lips = zip(*samples, strict=True)
+        return {
+            "audio": torch.from_numpy(np.ascontiguousarray(np.stack(audio).swapaxes(1, 2))),
+            "lips": torch.from_numpy(np.stack(lips)),
+        }
+
+    def _sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
+        video = self.videos[key.index % len(self.videos)]
+        rng = np.random.default_rng((self.seed, key.epoch, key.index))
+        places = self._places[video.name]
+        frame, row = places[rng.integers(len(places))]
+        speech = video.speech_rows(row, CLIP_FRAMES * video.kind.rows_per_frame)
+        return (change_speech(speech, rng) if self.augment_audio else speech), self._lips[video.name][frame]
+
+    def prepare(self, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+        """Bring a batch to the device."""
+        return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+
+class MouthSamples(Samples):
+    """A mouth and how far its lips are open and how wide.
+
+    Gives mouths [B, 3, m, m], RGB in [0, 1], and lips [B, 2], see lip_measures, the resting shape left in.
+
+    Args:
+        landmark_dirs: see LipSamples.
+    """
+
+    def __init__(self, *args, landmark_dirs: Sequence[Path], **options):
+        super().__init__(*args, **options)
+        self._lips: dict[str, np.ndarray] = {}
+        self._paths: dict[str, list[str]] = {}
+        for video in self.videos:
+            lips = lip_measures(_upright_lips(read_points(video, landmark_dirs)))
+            known = {frame for frame in range(len(lips)) if np.isfinite(lips[frame]).all()}
+            paths = [path for clip in video.clips for path in clip.frame_paths if int(Path(path).stem) in known]
+            if not paths:
+                raise _no_landmarks(video)
+            self._lips[video.name], self._paths[video.name] = lips, paths
+
+    def _draw(self, video: Video, rng: np.random.Generator) -> Drawn:
+        path = self._paths[video.name][rng.integers(len(self._paths[video.name]))]
+        return Drawn([path], {}, {"lips": self._lips[video.name][int(Path(path).stem)]})
+
+    def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        rows, columns = self.mouth
+        return {"mouths": pictures[:, 0, :, rows, columns]}
+
+
+class LipSyncSamples(SyncSamples):
+    """SyncSamples that know how the lips move: how far each of five frames is from their mean.
+
+    Gives lips [B, 10], opening and width in each of the mouths' frames, and heard_lips [B, 1 + negatives, 10], the
+    same of the frames that each stretch of speech belongs to, its own first; NaN where unknown.
+
+    Args:
+        landmark_dirs: see LipSamples.
+    """
+
+    def __init__(self, *args, landmark_dirs: Sequence[Path], **options):
+        super().__init__(*args, **options)
+        self._measures = {video.name: lip_measures(read_lip_shapes(video, landmark_dirs)) for video in self.videos}
+
+    def _labels(self, stretches: list[tuple[Video, int]], paths: list[str]) -> dict[str, np.ndarray]:
+        (video, own_row), frame = stretches[0], int(Path(paths[0]).stem)
+        heard = [self._motion(video, frame)]
+        for other, row in stretches[1:]:
+            # Where the whole video's speech is at hand, its rows and frames go along with each other.
+            steps, rest = divmod(row - own_row, video.kind.rows_per_frame)
+            known = other is video and video.feature_path is not None and not rest
+            heard.append(self._motion(video, frame + steps) if known else np.full_like(heard[0], np.nan))
+        return {"lips": heard[0], "heard_lips": np.stack(heard)}
+
+    def _motion(self, video: Video, frame: int) -> np.ndarray:
+        """Opening and width of the lips in five frames, beyond their mean, float32 [10]; NaN where unknown."""
+        measures = self._measures[video.name][max(frame, 0) : frame + CLIP_FRAMES]
+        if len(measures) < CLIP_FRAMES or frame < 0:
+            return np.full(2 * CLIP_FRAMES, np.nan, np.float32)
+        return (measures - measures.mean(0)).ravel()
+
+
+def _no_landmarks(video: Video) -> UserError:
+    return UserError(
+        f"{LANDMARK_OPTION}: no frame of {video.name}'s clips has landmarks; detect them again, or leave the video out"
+    )
+
+
+def _places(video: Video) -> list[tuple[int, int]]:
+    """Numbers of frames from the video's first clip to its last, each with the first row of its speech.
+
+    Clips that a crop could not be cut for count too, where the speech of the whole video is at hand.
+    """
+    starts = [
+        (int(Path(clip.frame_paths[0]).stem), row) for clip, row in zip(video.clips, video.first_rows, strict=True)
+    ]
+    step, before = video.kind.rows_per_frame, CLIP_FRAMES // 2
+    if video.feature_path is None:
+        inside = range(before, CLIP_LENGTH - before)
+        return [(frame + i, row + (i - before) * step) for frame, row in starts for i in inside]
+    (first, first_row), (last, _) = starts[0], starts[-1]
+    rows = {frame: first_row + (frame - first - before) * step for frame in range(first, last + CLIP_LENGTH)}
+    end = len(video.speech) - CLIP_FRAMES * step
+    return [(frame, row) for frame, row in rows.items() if 0 <= row <= end]
+
+
+def read_lip_shapes(video: Video, folders: Sequence[Path]) -> np.ndarray:
+    """Lip shapes of all frames of a video, see lip_shapes and read_points."""
+    return lip_shapes(read_points(video, folders))
+
+
+def read_points(video: Video, folders: Sequence[Path]) -> np.ndarray:
+    """The 68 landmarks of all frames of a video, [N, 68, 2], from its csv in one of the folders.
+
+    Raises:
+        UserError: there is none, or none that can be read.
+    """
+    path = next((path for path in (folder / f"{video.name}.csv" for folder in folders) if path.is_file()), None)
+    if path is None:
+        raise UserError(
+            f"{LANDMARK_OPTION}: there is no {video.name}.csv in {', '.join(map(str, folders))}; "
+            "run data_processing.py --detect_landmark"
+        )
+    table = read_openface_csv(path, LANDMARK_OPTION)
+    frame_count = int(table.frame.max()) + 1
+    return follow_face(table, frame_count, np.zeros(1, int))

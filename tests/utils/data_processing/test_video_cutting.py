@@ -1,0 +1,141 @@
+"""Cutting and resampling keep the picture and put every sound where it was."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from helpers.sample_media import BT601
+
+from utils.data_processing.video_cutting import (
+    Span,
+    check_even,
+    load_sound,
+    open_training_video,
+    resample_video,
+    write_span,
+)
+from utils.errors import UserError
+from utils.media.audio import Waveform, load_waveform, write_wav
+from utils.media.video import VideoReader, VideoWriter
+
+SIZE = 64
+FLASHES = (0.6, 1.4, 2.2)
+"""Seconds at which the picture turns white and a click sounds."""
+
+
+def write_flashes(path, rate, seconds=3.0, vfr=False, sound=True, sound_start=0.0):
+    """A dark picture that lights up for 0.1 s at FLASHES, with a beep of the same length at the same time.
+
+    Not by VideoWriter: time stamps vary with `vfr`, and the sound's track begins at `sound_start` seconds.
+    """
+    random = np.random.default_rng(0)
+    times = np.arange(round(seconds * rate)) / rate
+    if vfr:
+        times = np.delete(times, random.permutation(np.arange(1, len(times)))[: len(times) // 4])
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate, options={"crf": "10", "preset": "ultrafast"})
+        video.width = video.height = SIZE
+        video.pix_fmt = "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        if sound:
+            audio = container.add_stream("pcm_s16le" if path.suffix == ".mkv" else "aac", 44100, layout="mono")
+        for time in times:
+            on = any(start <= time + 1e-6 < start + 0.1 for start in FLASHES)
+            yuv = np.full((SIZE * 3 // 2, SIZE), 128, np.uint8)
+            yuv[:SIZE] = 220 if on else 30
+            frame = av.VideoFrame.from_ndarray(yuv, "yuv420p")
+            frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if sound:
+            clock = np.arange(round(sound_start * 44100), round(seconds * 44100)) / 44100
+            loud = np.any([(clock >= start) & (clock < start + 0.1) for start in FLASHES], axis=0)
+            samples = (0.5 * np.sin(2 * np.pi * 440 * clock) * loud).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray((samples[None] * 32767).astype(np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 44100, round(sound_start * 44100), Fraction(1, 44100)
+            resampler = av.AudioResampler(audio.format.name, "mono", 44100, frame_size=1024)
+            for block in [*resampler.resample(frame), *resampler.resample(None)]:
+                container.mux(audio.encode(block))
+            container.mux(audio.encode(None))
+    return path
+
+
+def starts_of_light(path):
+    reader = VideoReader(path)
+    bright = np.array([frame.luma.mean() > 125 for frame in reader.frames()])
+    return reader.times[np.flatnonzero(np.diff(bright.astype(int), prepend=0) > 0)]
+
+
+def starts_of_sound(path):
+    sound = load_waveform(path, "--x")
+    envelope = np.abs(sound.samples[: len(sound.samples) // 16 * 16]).reshape(-1, 16).max(axis=1)
+    loud = np.convolve(envelope > 0.1, np.ones(20), "full")[: len(envelope)] > 0  # bridges the waves of the tone
+    return np.flatnonzero(np.diff(loud.astype(int), prepend=0) > 0) * 16 / sound.rate
+
+
+@pytest.mark.parametrize(
+    ("rate", "vfr", "sound_start", "suffix"),
+    [
+        (30, False, 0.0, ".mp4"),
+        (30, True, 0.0, ".mp4"),
+        (24, False, 0.0, ".mp4"),
+        (60, True, 0.3, ".mkv"),
+        (25, False, 0.3, ".mkv"),
+        (30, False, 0.3, ".mp4"),
+    ],
+)
+def test_resampled_picture_and_sound_stay_together(tmp_path, rate, vfr, sound_start, suffix):
+    source = write_flashes(tmp_path / f"source{suffix}", rate, vfr=vfr, sound_start=sound_start)
+    target = tmp_path / "target.mp4"
+    result = resample_video(source, target, crf=12)
+    reader = open_training_video(target)
+    assert result["frames"] == len(reader.times) == 75
+    check_even(reader)
+    np.testing.assert_allclose(starts_of_sound(target), FLASHES, atol=0.01)
+    np.testing.assert_allclose(starts_of_light(target), starts_of_light(source), atol=0.021)  # half a tick
+
+
+def test_a_video_at_25_fps_is_not_encoded_again(tmp_path):
+    source = write_flashes(tmp_path / "source.mp4", 25)
+    resample_video(source, tmp_path / "target.mp4", crf=12)
+    assert (tmp_path / "target.mp4").read_bytes() == source.read_bytes()
+
+
+def test_frames_that_come_unevenly_are_noticed_and_resampled(tmp_path):
+    source = write_flashes(tmp_path / "source.mp4", 25, vfr=True)
+    reader = VideoReader(source)
+    with pytest.raises(UserError, match="resample_video"):
+        check_even(reader)
+    resample_video(source, tmp_path / "target.mp4", crf=12)
+    check_even(open_training_video(tmp_path / "target.mp4"))
+
+
+def test_a_cut_is_exact_to_the_frame_with_its_sound(tmp_path):
+    numbered = tmp_path / "numbered.mp4"
+    rate = Fraction(30)
+    clock = np.arange(4 * 48000) / 48000
+    ramp = (0.5 * np.sin(2 * np.pi * 440 * clock) * (clock >= 1.5)).astype(np.float32)
+    write_wav(tmp_path / "ramp.wav", Waveform(ramp, 48000))
+    with VideoWriter(numbered, SIZE, SIZE, rate, BT601, crf=10, audio_path=tmp_path / "ramp.wav", comment="") as writer:
+        for index in range(120):
+            writer.write(np.full((SIZE * 3 // 2, SIZE), 20 + index, np.uint8))
+    reader = VideoReader(numbered)
+    target = tmp_path / "part.mp4"
+    count = write_span(reader, Span(1, 3), target, reader.info.rate, load_sound(reader), crf=10)
+    part = VideoReader(target)
+    values = [int(np.median(frame.luma)) for frame in part.frames()]
+    assert part.info.rate == rate and count == 60
+    np.testing.assert_allclose(values, np.arange(50, 110), atol=1)
+    sound = load_waveform(target, "--x")
+    assert sound.duration == pytest.approx(2, abs=0.03)
+    assert np.flatnonzero(np.abs(sound.samples) > 0.1)[0] / sound.rate == pytest.approx(0.5, abs=0.005)
+    assert not target.with_suffix(".wav").exists()
+
+
+def test_a_part_after_the_end_is_an_error_and_one_over_the_end_is_cut_short(tmp_path):
+    reader = VideoReader(write_flashes(tmp_path / "source.mp4", 30, sound=False))
+    assert write_span(reader, Span(2, 60), tmp_path / "a.mp4", Fraction(30), None, crf=20) == 30
+    with pytest.raises(UserError, match=r"ends after 3\.0 s"):
+        write_span(reader, Span(5, 60), tmp_path / "b.mp4", Fraction(30), None, crf=20)
+    assert not (tmp_path / "b.mp4").exists()

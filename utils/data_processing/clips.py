@@ -1,0 +1,168 @@
+"""Face crops for training: clips of successive frames, each cut at one radius for all of its frames."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from utils.data_processing.settings import clip_name, frame_name
+from utils.data_processing.video_cutting import check_even, open_training_video
+from utils.errors import UserError
+from utils.face.crop import cut_face
+from utils.face.crop_geometry import TRAINING_SCALE_RANGE, CropBox, check_window, crop_box
+from utils.face.landmarks import check_table_fits, follow_face, read_openface_csv
+from utils.media.images import read_picture, write_jpeg
+
+_LANDMARK_OPTION = "--openface_landmark_dir"
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """Which clips of a video can be used.
+
+    `radius` is the crop radius in pixels by clip number, of the usable clips; `causes` counts the others by cause.
+    """
+
+    radius: dict[int, int]
+    causes: Counter[str]
+
+
+def plan_clips(points: np.ndarray, shots: np.ndarray, width: int, height: int, clip_length: int, name: str) -> ClipPlan:
+    """Cut a video into clips and find the crop radius of each. Clip i has the frames from i * clip_length on.
+
+    Args:
+        points: float32 [N, 68, 2] landmarks in pixels, NaN in frames without a face.
+        shots: int [S], first frame of each shot; a clip holds frames of one shot only.
+        width: picture width in pixels.
+        height: picture height in pixels.
+        clip_length: frames in a clip; what is left at the end is dropped.
+        name: of the video; seeds the scale of each clip together with its number, so that results can be repeated.
+    """
+    radius: dict[int, int] = {}
+    causes: Counter[str] = Counter()
+    for number in range(len(points) // clip_length):
+        first, end = number * clip_length, (number + 1) * clip_length
+        if ((shots > first) & (shots < end)).any():
+            causes["scene cut inside the clip"] += 1
+            continue
+        window = points[first:end]
+        check = check_window(window, width, height, clip_scale(name, number))
+        if check.radius is None:  # near an edge of the picture the tightest crop may be the only one
+            check = check_window(window, width, height, TRAINING_SCALE_RANGE[0])
+        if check.radius is None:
+            causes[re.sub(r"\d+", "N", check.problem)] += 1  # without its numbers, so that equal causes add up
+        else:
+            radius[number] = check.radius
+    return ClipPlan(radius, causes)
+
+
+def clip_scale(name: str, number: int) -> float:
+    """Scale s of a training clip: uniform in TRAINING_SCALE_RANGE, the same on every machine and in every order."""
+    seed = hashlib.sha256(f"{name}/{number}".encode()).digest()
+    low, high = TRAINING_SCALE_RANGE
+    return low + (high - low) * (int.from_bytes(seed[:8], "big") / 2**64)
+
+
+def crop_clips(
+    target: Path,
+    name: str,
+    landmark_path: Path,
+    shots: np.ndarray,
+    source: Path,
+    clip_length: int,
+    jpeg_quality: int,
+) -> dict:
+    """Write the crops of one video to target/CLIP/FRAME.jpg.
+
+    Args:
+        target: folder to make.
+        name: of the video.
+        landmark_path: OpenFace csv, with rows up to the last frame.
+        shots: int [S], first frame of each shot, beginning with 0.
+        source: the 25 fps video, or a folder of all its frames; the crops are the same but for the loss of the JPEGs.
+        clip_length: frames in a clip.
+        jpeg_quality: 1 .. 100.
+
+    Returns:
+        {"frames": frames of the video, "clips": numbers of the usable clips, "causes": {cause: unusable clips}}.
+
+    Raises:
+        UserError: landmarks that do not fit the video, a source that cannot be read or is not at 25 fps.
+    """
+    table = read_openface_csv(landmark_path, _LANDMARK_OPTION)
+    # By the csv: how many frames a video has is known when all are decoded, and compared then.
+    count = int(table.frame.max()) + 1
+    points = follow_face(table, count, shots)
+    pictures = _FramePictures(source) if source.is_dir() else _VideoPictures(source)
+    plan = plan_clips(points, shots, pictures.width, pictures.height, clip_length, name)
+    target.mkdir()
+    for index, cut in pictures:
+        number = index // clip_length
+        if number in plan.radius:
+            folder = target / clip_name(number)
+            folder.mkdir(exist_ok=True)
+            crop = cut(crop_box(points[index], plan.radius[number]))
+            write_jpeg(folder / frame_name(index), crop, jpeg_quality)
+    if pictures.count != count:
+        raise UserError(
+            f"{_LANDMARK_OPTION}: {landmark_path} has {count} frames, the video has {pictures.count}; "
+            "detect the landmarks again, on this very video"
+        )
+    check_table_fits(table, count, pictures.width, pictures.height, landmark_path, _LANDMARK_OPTION)
+    return {"frames": count, "clips": sorted(plan.radius), "causes": dict(sorted(plan.causes.items()))}
+
+
+Cut = Callable[[CropBox], np.ndarray]
+"""Gives a box of a picture as uint8 RGB [h, w, 3]; the box lies inside."""
+
+
+class _VideoPictures:
+    """Frames of a 25 fps video; only what is cut out goes through RGB."""
+
+    def __init__(self, path: Path):
+        self._reader = open_training_video(path)
+        self.width, self.height = self._reader.info.width, self._reader.info.height
+
+    def __iter__(self) -> Iterator[tuple[int, Cut]]:
+        for frame in self._reader.frames():
+            yield frame.index, partial(self._cut, frame.yuv)
+        check_even(self._reader)
+
+    def _cut(self, yuv: np.ndarray, box: CropBox) -> np.ndarray:
+        return cut_face(yuv, box, self._reader.info.colour).resized(box.height, box.width)
+
+    @property
+    def count(self) -> int:
+        return len(self._reader.times)
+
+
+class _FramePictures:
+    """Frames that were extracted before; only those of usable clips are read."""
+
+    def __init__(self, folder: Path):
+        self._paths = sorted(folder.glob("*.jpg"))
+        if not self._paths:
+            raise UserError(f"--video_frame_dir: {folder} holds no frames; remove it or run --extract_video_frame")
+        self.height, self.width = self._read(self._paths[0]).shape[:2]
+
+    def __iter__(self) -> Iterator[tuple[int, Cut]]:
+        for index, path in enumerate(self._paths):
+            yield index, partial(self._cut, path)
+
+    def _cut(self, path: Path, box: CropBox) -> np.ndarray:
+        return self._read(path)[box.top : box.bottom, box.left : box.right]
+
+    def _read(self, path: Path) -> np.ndarray:
+        picture = read_picture(path)
+        if picture is None:
+            raise UserError(f"--video_frame_dir: {path} cannot be decoded; remove its folder and extract it again")
+        return picture
+
+    @property
+    def count(self) -> int:
+        return len(self._paths)

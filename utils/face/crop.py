@@ -1,0 +1,80 @@
+"""Cutting face crops out of frames and pasting generated ones back."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from utils.dubbing.blending import PasteMask, paste, resize_picture
+from utils.face.crop_geometry import CropBox
+from utils.media.video import Colour, rgb_patch, set_rgb_patch
+
+
+@dataclass(frozen=True)
+class FaceCrop:
+    """A face cut out of a frame.
+
+    `box` is where the crop lies (it may leave the frame), `patch_box` the part of it inside the frame, on even pixels
+    because chroma has half resolution; `patch` is uint8 RGB [patch_box.height, patch_box.width, 3].
+    """
+
+    box: CropBox
+    patch_box: CropBox
+    patch: np.ndarray
+
+    def resized(self, height: int, width: int) -> np.ndarray:
+        """The crop as uint8 [height, width, 3]; what lies outside the frame repeats the frame's edge."""
+        outside = (
+            self.patch_box.top - self.box.top,
+            self.box.bottom - self.patch_box.bottom,
+            self.patch_box.left - self.box.left,
+            self.box.right - self.patch_box.right,
+        )
+        whole = self.patch
+        if max(outside) > 0:
+            whole = cv2.copyMakeBorder(whole, *[max(0, side) for side in outside], cv2.BORDER_REPLICATE)
+        inner = whole[max(0, -outside[0]) :, max(0, -outside[2]) :][: self.box.height, : self.box.width]
+        return resize_picture(inner, height, width)
+
+
+def cut_face(yuv: np.ndarray, box: CropBox, colour: Colour) -> FaceCrop:
+    """Cut `box` out of a frame.
+
+    Args:
+        yuv: uint8 [H * 3 // 2, W], see utils.media.video.Frame.
+        box: where to cut; at least a part of it lies inside the frame.
+        colour: how the frame's YUV is to be understood.
+    """
+    frame_height, frame_width = yuv.shape[0] * 2 // 3, yuv.shape[1]
+    patch_box = CropBox(
+        top=max(box.top, 0) // 2 * 2,
+        bottom=(min(box.bottom, frame_height) + 1) // 2 * 2,
+        left=max(box.left, 0) // 2 * 2,
+        right=(min(box.right, frame_width) + 1) // 2 * 2,
+    )
+    patch = rgb_patch(yuv, patch_box.top, patch_box.bottom, patch_box.left, patch_box.right, colour)
+    return FaceCrop(box, patch_box, patch)
+
+
+def paste_face(
+    yuv: np.ndarray, crop: FaceCrop, face: np.ndarray, mask: PasteMask, weight: float, colour: Colour
+) -> np.ndarray:
+    """Return a copy of the frame with a generated face in its crop; pixels outside the mask keep their exact value.
+
+    Args:
+        yuv: uint8 [H * 3 // 2, W], the frame that `crop` was cut from.
+        crop: the crop.
+        face: uint8 [h, w, 3] in RGB, the generated crop at the network's size.
+        mask: where to paste, for the crop's radius.
+        weight: 0 .. 1, scales the mask.
+        colour: how the frame's YUV is to be understood.
+    """
+    result = yuv.copy()
+    patch = crop.patch.copy()
+    generated = resize_picture(face, crop.box.height, crop.box.width)
+    changed = paste(patch, crop.box, crop.patch_box, generated, mask, weight)
+    if changed is not None:
+        top, left = changed.top - crop.patch_box.top, changed.left - crop.patch_box.left
+        part = patch[top : top + changed.height, left : left + changed.width]
+        set_rgb_patch(result, changed.top, changed.left, np.ascontiguousarray(part), colour)
+    return result

@@ -1,0 +1,59 @@
+"""The audio encoder's training on lip landmarks, for train_audio_encoder.py."""
+
+import argparse
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from config.parser import pick
+from dataset.lip_samples import LIP_VALUES, LipSamples
+from dataset.loading import LoadingSettings, open_training_data
+from models.audio_to_lips import AUDIO_ENCODER, LipReader, lip_opening
+from utils.checkpoints import Metadata, load_network, read_checkpoint
+from utils.distributed import Processes
+from utils.training.lip_step import LipStep
+from utils.training.networks import OptimisationSettings, TrainedNetworks
+from utils.training.trainer import TrainingLoop, TrainingSettings, check_metadata, describe_networks
+
+TEACHER_OPTION = "--lip_teacher_path"
+
+
+def train(options: argparse.Namespace, processes: Processes, device: torch.device) -> None:
+    """Train as the options say.
+
+    Raises:
+        UserError: data or options that do not fit.
+    """
+    samples = partial(LipSamples, landmark_dirs=options.openface_landmark_dir)
+    data = open_training_data(samples, pick(LoadingSettings, options), processes, device)
+    torch.manual_seed(options.seed)
+    networks = TrainedNetworks(
+        {AUDIO_ENCODER: LipReader(data.kind.channels, LIP_VALUES, options.dropout)},
+        {AUDIO_ENCODER: options.lr},
+        pick(OptimisationSettings, options),
+        processes,
+        device,
+    )
+    metadata = describe_networks(None, data.kind)
+    step = LipStep(networks, AUDIO_ENCODER, "audio", {"opening": lip_opening})
+    settings = pick(TrainingSettings, options)
+    loop = TrainingLoop("audio", step, networks, data.train, data.held_out, settings, metadata, processes)
+    loop.resume()
+    loop.run(vars(options))
+
+
+def load_lip_teacher(path: Path | None, metadata: Metadata) -> LipReader | None:
+    """The network of a checkpoint that tells the lips from the speech; None for None.
+
+    Raises:
+        UserError: a file that holds none, or one for other speech features than those of `metadata`.
+    """
+    if path is None:
+        return None
+    checkpoint = read_checkpoint(path, TEACHER_OPTION, "train one with train_audio_encoder.py")
+    check_metadata(checkpoint, replace(metadata, mouth_region_size=None, feature_channel=None), TEACHER_OPTION)
+    teacher = LipReader(metadata.audio_channel, LIP_VALUES)
+    load_network(teacher, checkpoint, AUDIO_ENCODER, TEACHER_OPTION)
+    return teacher

@@ -1,0 +1,58 @@
+"""The mouth reader: its training, for train_mouth_reader.py, and its loading, for the DINet stages."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from config.parser import pick
+from dataset.lip_samples import MouthSamples
+from dataset.loading import LoadingSettings, open_training_data
+from models.lip_regressor import MOUTH_READER, MouthReader, worse
+from utils.checkpoints import load_network, read_checkpoint
+from utils.distributed import Processes
+from utils.training.lip_step import LipStep
+from utils.training.networks import OptimisationSettings, TrainedNetworks
+from utils.training.trainer import TrainingLoop, TrainingSettings, describe_networks
+
+READER_OPTION = "--pretrained_mouth_reader_path"
+
+
+def train(options: argparse.Namespace, processes: Processes, device: torch.device) -> None:
+    """Train as the options say.
+
+    Raises:
+        UserError: data or options that do not fit.
+    """
+    samples = partial(MouthSamples, landmark_dirs=options.openface_landmark_dir)
+    data = open_training_data(samples, pick(LoadingSettings, options), processes, device)
+    torch.manual_seed(options.seed)
+    networks = TrainedNetworks(
+        {MOUTH_READER: MouthReader(options.dropout)},
+        {MOUTH_READER: options.lr},
+        pick(OptimisationSettings, options),
+        processes,
+        device,
+    )
+    measures = {"opening": lambda lips: lips[:, 0], "width": lambda lips: lips[:, 1]}
+    step = LipStep(networks, MOUTH_READER, "mouths", measures, worse)
+    settings = pick(TrainingSettings, options)
+    metadata = describe_networks(options.mouth_region_size, data.kind)
+    loop = TrainingLoop("mouth", step, networks, data.train, data.held_out, settings, metadata, processes)
+    loop.resume()
+    loop.run(vars(options))
+
+
+def load_mouth_reader(path: Path | None) -> MouthReader | None:
+    """The reader of a checkpoint, whichever mouth region and speech features it was trained with; None for None.
+
+    Raises:
+        UserError: a file that is none.
+    """
+    if path is None:
+        return None
+    reader = MouthReader()
+    checkpoint = read_checkpoint(path, READER_OPTION, "train one with train_mouth_reader.py")
+    load_network(reader, checkpoint, MOUTH_READER, READER_OPTION)
+    return reader

@@ -1,0 +1,168 @@
+"""The networks of a training: on the device, shared by processes, with optimizers, in and out of checkpoints."""
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from utils.checkpoints import AVERAGE_SUFFIX, Checkpoint, load_network
+from utils.distributed import Processes, share_training
+from utils.errors import UserError
+from utils.training.optimizer import Update, make_autocast, make_optimizer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OptimisationSettings:
+    """How networks are trained; the names are those of the options."""
+
+    amp: str = "off"
+    clip_grad: float = 0
+    channels_last: bool | None = None
+    compile: bool = False
+    ema: float = 0
+    weight_decay: float = 0
+
+
+class TrainedNetworks:
+    """Networks by their names in checkpoints, with all that their training needs.
+
+    `bare` are the networks themselves, `shared` what forward passes of the training go through (the same in a single
+    process), `updates` take their optimizer steps, `autocast` makes the context for forward passes.
+
+    Args:
+        networks: by name; changed in place.
+        learning_rates: of each network at the start.
+        settings: see OptimisationSettings; `ema` concerns the generator, net_g.
+        processes: those that train together.
+        device: where to train.
+
+    Raises:
+        UserError: mixed precision that the device cannot do.
+    """
+
+    def __init__(
+        self,
+        networks: dict[str, nn.Module],
+        learning_rates: dict[str, float],
+        settings: OptimisationSettings,
+        processes: Processes,
+        device: torch.device,
+    ):
+        self.device = device
+        self.autocast = make_autocast(settings.amp, device)
+        if settings.amp == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            logger.warning("--amp bf16: this CPU has no instructions for it, it will be many times slower than off")
+        channels_last = device.type == "cuda" if settings.channels_last is None else settings.channels_last
+        self._memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.bare = {name: self.place(network).train() for name, network in networks.items()}
+        self.averages: dict[str, AveragedModel] = {}
+        if settings.ema:
+            # With the norms' statistics, which small batches leave as noisy as the weights.
+            average = AveragedModel(self.bare["net_g"], multi_avg_fn=_moving_average(settings.ema), use_buffers=True)
+            self.averages["net_g"] = average.eval()
+        self.shared = {name: share_training(network, processes, device) for name, network in self.bare.items()}
+        if settings.compile:
+            for network in self.bare.values():
+                network.compile()
+        self._learning_rates = learning_rates
+        self.updates = {
+            name: Update(
+                network,
+                make_optimizer(network, learning_rates[name], settings.weight_decay),
+                torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16"),
+                settings.clip_grad,
+            )
+            for name, network in self.bare.items()
+        }
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """Bring a network to the device, in the memory layout of the training."""
+        return network.to(self.device, memory_format=self._memory_format)
+
+    def average(self) -> None:
+        """Take the networks as they are now into the averages of their weights."""
+        for name, average in self.averages.items():
+            average.update_parameters(self.bare[name])
+
+    def evaluated(self, name: str) -> nn.Module:
+        """The network to judge: the average of its weights where there is one."""
+        return self.averages[name].module if name in self.averages else self.bare[name]
+
+    def set_learning_rates(self, factor: float) -> dict[str, float]:
+        """Set each learning rate to this share of that at the start; gives them by network."""
+        rates = {name: rate * factor for name, rate in self._learning_rates.items()}
+        for name, update in self.updates.items():
+            for group in update.optimizer.param_groups:
+                group["lr"] = rates[name]
+        return rates
+
+    def checkpoint_networks(self) -> dict[str, nn.Module]:
+        """What goes into a checkpoint's state_dict."""
+        return self.bare | {f"{name}{AVERAGE_SUFFIX}": average.module for name, average in self.averages.items()}
+
+    def checkpoint_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """What goes into a checkpoint's optimizer entry."""
+        return {name: update.optimizer for name, update in self.updates.items()}
+
+    def checkpoint_extra(self) -> dict[str, Any]:
+        """What else the networks need to go on."""
+        return {"scalers": {name: update.scaler.state_dict() for name, update in self.updates.items()}}
+
+    def resume(self, checkpoint: Checkpoint, option: str) -> None:
+        """Take over networks, optimizers and averages of a checkpoint, of ours or published.
+
+        Raises:
+            UserError: a checkpoint of another stage or other networks.
+        """
+        trained = {name for name in checkpoint.networks if not name.endswith(AVERAGE_SUFFIX)}
+        if trained != set(self.bare):
+            raise UserError(
+                f"{option}: {checkpoint.path} is {checkpoint.describe()}, one of {', '.join(self.bare)} is needed: "
+                "it is of another stage; name its own folder"
+            )
+        for name, network in self.bare.items():
+            load_network(network, checkpoint, name, option)
+            self._resume_optimizer(checkpoint, name, option)
+        for name, average in self.averages.items():
+            stored = f"{name}{AVERAGE_SUFFIX}"
+            load_network(average.module, checkpoint, stored if stored in checkpoint.networks else name, option)
+            average.n_averaged.fill_(1)  # the first update would otherwise overwrite what was loaded
+        for name, state in checkpoint.extra.get("scalers", {}).items():
+            if state and name in self.updates:
+                self.updates[name].scaler.load_state_dict(state)
+
+    def _resume_optimizer(self, checkpoint: Checkpoint, name: str, option: str) -> None:
+        state = checkpoint.optimizers.get(name)
+        if state is None:
+            logger.warning(f"{checkpoint.path} has no optimizer of {name}: it starts anew")
+            return
+        optimizer = self.updates[name].optimizer
+        own = {key: optimizer.param_groups[0][key] for key in ("fused", "foreach", "weight_decay")}
+        try:
+            # Copied, for the file's content is mapped.
+            optimizer.load_state_dict(copy.deepcopy(state))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{option}: {checkpoint.path}: the optimizer of {name} does not fit ({error})") from None
+        for group in optimizer.param_groups:
+            group.update(own)
+
+
+def _moving_average(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], Any], None]:
+    """Takes new values into averages; what is not a fraction, such as counters and indices, is copied."""
+    move = get_ema_multi_avg_fn(decay)
+
+    def update(averages: Sequence[torch.Tensor], values: Sequence[torch.Tensor], count: Any) -> None:
+        if averages[0].is_floating_point():
+            move(averages, values, count)
+            return
+        for average, value in zip(averages, values, strict=True):
+            average.copy_(value)
+
+    return update
