@@ -1,12 +1,28 @@
-"""What the option parsers of all scripts share."""
+"""Option parsers that are built from settings: dataclasses whose fields carry their option's help and checks.
+
+A script's options and the settings that they fill stand in one place:
+
+    @dataclass(frozen=True)
+    class EncoderSettings:
+        crf: int = option(18, type=crf, help="H.264 quality, lower is better")
+
+    parser = ScriptParser("Dub a video.")
+    parser.add_settings("result", EncoderSettings)
+    settings = make_settings(EncoderSettings, parser.parse_args())
+"""
 
 import argparse
+import dataclasses
+import logging
 import sys
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, fields
 from typing import Any, NoReturn, TypeVar
 
+logger = logging.getLogger(__name__)
 Settings = TypeVar("Settings")
+
+_OPTION = "option"
 
 ASSERTS_DOWNLOAD = "https://drive.google.com/drive/folders/1rPtOo9Uuhc59YfFVv4gBmkh0_oG0nCQb"
 """Where the published asserts.zip (weights, example) lies."""
@@ -28,11 +44,80 @@ def join_detached_values(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
+def option(
+    default: Any = MISSING, *, help: str, old: Iterable[str] = (), also: Iterable[str] = (), **named: Any
+) -> Any:
+    """A field of a settings dataclass that a command-line option of the same name fills.
+
+    Args:
+        default: of the field and of the option; without one the option is required. A list is copied.
+        help: text of the option, understood without its neighbours.
+        old: earlier names of the option, without dashes; they still work and print a hint.
+        also: other names of the option, without dashes, that stay.
+        **named: for argparse's add_argument: type, choices, nargs, action ... A default of False makes a flag.
+    """
+    if default is False and "action" not in named:
+        named["action"] = "store_true"
+    metadata = {_OPTION: {"help": help, "old": tuple(old), "also": tuple(also), **named}}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _deprecated(action: str | type[argparse.Action], name: str) -> type[argparse.Action]:
+    """The argparse action `action` for an old option name: it hints at the new name, and does the same."""
+    base = argparse.ArgumentParser()._registry_get("action", action, action)
+
+    class Deprecated(base):
+        def __call__(self, parser, namespace, values, option_string=None):
+            logger.warning(f"{option_string} is now called --{name}; the old name works in this version only")
+            super().__call__(parser, namespace, values, option_string)
+
+    return Deprecated
+
+
 class ScriptParser(argparse.ArgumentParser):
     """An option parser whose errors are one line and whose help shows defaults."""
 
     def __init__(self, description: str, **named: Any):
         super().__init__(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **named)
+
+    def add_settings(
+        self,
+        title: str,
+        settings: type,
+        names: Iterable[str] | None = None,
+        description: str | None = None,
+        **changed: Any,
+    ) -> None:
+        """Add the options of a settings dataclass as a group of the help text.
+
+        Args:
+            title: of the group.
+            settings: dataclass with fields made by `option`; other fields have no option of their own.
+            names: fields to add, in this order; None: all.
+            description: of the group, below its title.
+            **changed: other defaults of this script, by field name.
+
+        Raises:
+            ValueError: a name that is no option of `settings`: a mistake in the script.
+        """
+        known = {field.name: field for field in fields(settings) if _OPTION in field.metadata}
+        names = list(known if names is None else names)
+        if unknown := [name for name in (*names, *changed) if name not in known]:
+            raise ValueError(f"{settings.__name__} has no options {unknown}")
+        group = self.add_argument_group(title, description)
+        for name in names:
+            field = known[name]
+            named = dict(field.metadata[_OPTION])
+            old, also = named.pop("old"), named.pop("also")
+            default = changed.get(name, _default(field))
+            required = {"required": True} if default is MISSING else {"default": default}
+            group.add_argument(f"--{name}", *(f"--{other}" for other in also), dest=name, **required, **named)
+            if old:
+                action = _deprecated(named.get("action", "store"), name)
+                named = named | {"help": argparse.SUPPRESS, "action": action, "default": argparse.SUPPRESS}
+                group.add_argument(*(f"--{other}" for other in old), dest=name, **named)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         """Parse; see argparse."""
@@ -51,7 +136,29 @@ def positive_int(text: str) -> int:
     return value
 
 
+def _default(field: dataclasses.Field) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def make_settings(settings: type[Settings], options: argparse.Namespace, **given: Any) -> Settings:
+    """The dataclass `settings`, filled from the options of the same names.
+
+    Args:
+        settings: dataclass; every field is an option of the parser that made `options`, or stands in `given`.
+        options: parsed options.
+        **given: values that are not those of an option.
+
+    Raises:
+        ValueError: a field without an option and without a given value: a mistake in the script.
+    """
+    names = {field.name for field in fields(settings)}
+    values = {name: getattr(options, name) for name in names if hasattr(options, name)} | given
+    if values.keys() != names:
+        raise ValueError(f"{settings.__name__}: no option fills {sorted(names ^ values.keys())}")
+    return settings(**values)
+
+
 def pick(settings: type[Settings], options: argparse.Namespace) -> Settings:
-    """The dataclass `settings` with its fields set from the options of the same names, where there are such."""
+    """Old form of make_settings; goes once every script is converted."""
     names = [field.name for field in fields(settings) if hasattr(options, field.name)]
     return settings(**{name: getattr(options, name) for name in names})

@@ -1,0 +1,61 @@
+"""Options made from settings."""
+
+import argparse
+from dataclasses import dataclass
+
+import pytest
+
+from config.parser import ScriptParser, make_settings, option, positive_int
+
+
+@dataclass(frozen=True)
+class Oven:
+    degrees: int = option(180, type=positive_int, help="temperature in degrees Celsius", old=["heat"])
+    fan: bool = option(False, help="use the fan")
+    dishes: list[str] = option(["pie"], nargs="+", help="what is baked")
+
+
+def parser() -> ScriptParser:
+    parser = ScriptParser("Bake.")
+    parser.add_settings("oven", Oven)
+    return parser
+
+
+def test_defaults_are_those_of_the_dataclass():
+    assert make_settings(Oven, parser().parse_args([])) == Oven()
+
+
+def test_options_fill_the_settings():
+    options = parser().parse_args(["--degrees", "200", "--fan", "--dishes", "bread", "cake"])
+    assert make_settings(Oven, options) == Oven(200, True, ["bread", "cake"])
+
+
+def test_the_help_names_default_and_text():
+    text = " ".join(parser().format_help().split())
+    assert "temperature in degrees Celsius (default: 180)" in text
+    assert "--heat" not in text
+
+
+def test_an_old_name_works_with_a_hint(caplog):
+    assert parser().parse_args(["--heat", "90"]).degrees == 90
+    assert "--heat is now called --degrees" in caplog.text
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--heat", "-1"])
+
+
+def test_a_script_may_change_a_default():
+    script = ScriptParser("Bake.")
+    script.add_settings("oven", Oven, ["degrees"], degrees=150)
+    assert script.parse_args([]).degrees == 150
+
+
+def test_a_setting_without_an_option_is_an_error():
+    with pytest.raises(ValueError, match="Oven: no option fills \\['dishes', 'fan'\\]"):
+        make_settings(Oven, argparse.Namespace(degrees=1))
+
+
+def test_an_option_without_a_setting_is_an_error():
+    with pytest.raises(ValueError, match="Oven has no options \\['grill'\\]"):
+        ScriptParser("Bake.").add_settings("oven", Oven, ["grill"])
+    with pytest.raises(ValueError, match="no option fills \\['grill'\\]"):
+        make_settings(Oven, parser().parse_args([]), grill=True)
