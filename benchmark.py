@@ -29,5 +29,10 @@ def main() -> None:
             partial.write_text(text, encoding="utf-8")
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the installed command (pyproject.toml)."""
     run_script(main)
+
+
+if __name__ == "__main__":
+    command()

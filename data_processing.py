@@ -211,5 +211,10 @@ def main() -> int:
     return 1 if report.skips else 0
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the installed command (pyproject.toml)."""
     run_script(main)
+
+
+if __name__ == "__main__":
+    command()

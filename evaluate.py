@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,7 +203,7 @@ def main() -> int:
     rows = mean_rows(scores, pooled)
     facts = {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "options": {name: str(value) for name, value in vars(options).items()},
     }
     write_report(options.result_dir, scores, rows, missing, facts)
@@ -212,5 +212,10 @@ def main() -> int:
     return 0 if len(scores) == len(comparisons) else 1
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the installed command (pyproject.toml)."""
     run_script(main)
+
+
+if __name__ == "__main__":
+    command()

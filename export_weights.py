@@ -51,5 +51,10 @@ def main() -> None:
     export(parser.parse_args())
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the installed command (pyproject.toml)."""
     run_script(main)
+
+
+if __name__ == "__main__":
+    command()

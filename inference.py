@@ -219,5 +219,10 @@ def main() -> int:
     return 1 if dub_all(options, jobs, dubber) else 0
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the installed command (pyproject.toml)."""
     run_script(main)
+
+
+if __name__ == "__main__":
+    command()

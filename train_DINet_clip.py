@@ -15,5 +15,10 @@ def main() -> None:
         train(options, processes, device)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the installed command (pyproject.toml)."""
     run_script(main)
+
+
+if __name__ == "__main__":
+    command()
