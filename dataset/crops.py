@@ -11,10 +11,9 @@ from typing import Protocol
 import torch
 from tqdm import tqdm
 
-from utils.dubbing.blending import resize_picture
 from utils.errors import UserError
 from utils.executors import usable_cores
-from utils.media.images import read_picture
+from utils.media.images import read_picture, resize_picture
 
 logger = logging.getLogger(__name__)
 

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from utils.face.crop import FaceCrop
 from utils.face.crop_geometry import CropBox, mouth_region, network_size
+from utils.media.images import resize_picture
+from utils.media.video import Colour, set_rgb_patch
 
 FEATHER_WIDTH = 0.2
 """Width of the blend outside the masked square, in crop radii. The network sees a ring of 0.25 radii there."""
@@ -116,14 +118,6 @@ def _blur(maps: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     return F.conv2d(maps, across, padding=(0, reach), groups=channels)
 
 
-def resize_picture(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize [h, w, 3] without aliasing when shrinking and without blocks when enlarging."""
-    if picture.shape[:2] == (height, width):
-        return picture
-    shrinking = height < picture.shape[0]
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
-
-
 def paste(
     patch: np.ndarray, box: CropBox, patch_box: CropBox, generated: np.ndarray, mask: PasteMask, weight: float
 ) -> CropBox | None:
@@ -151,3 +145,27 @@ def paste(
     old = target.astype(np.float32)
     np.copyto(target, np.rint(old + alpha * weight * (source - old)), casting="unsafe")
     return CropBox(top // 2 * 2, (bottom + 1) // 2 * 2, left // 2 * 2, (right + 1) // 2 * 2)
+
+
+def paste_face(
+    yuv: np.ndarray, crop: FaceCrop, face: np.ndarray, mask: PasteMask, weight: float, colour: Colour
+) -> np.ndarray:
+    """Return a copy of the frame with a generated face in its crop; pixels outside the mask keep their exact value.
+
+    Args:
+        yuv: uint8 [H * 3 // 2, W], the frame that `crop` was cut from.
+        crop: the crop.
+        face: uint8 [h, w, 3] in RGB, the generated crop at the network's size.
+        mask: where to paste, for the crop's radius.
+        weight: 0 .. 1, scales the mask.
+        colour: how the frame's YUV is to be understood.
+    """
+    result = yuv.copy()
+    patch = crop.patch.copy()
+    generated = resize_picture(face, crop.box.height, crop.box.width)
+    changed = paste(patch, crop.box, crop.patch_box, generated, mask, weight)
+    if changed is not None:
+        top, left = changed.top - crop.patch_box.top, changed.left - crop.patch_box.left
+        part = patch[top : top + changed.height, left : left + changed.width]
+        set_rgb_patch(result, changed.top, changed.left, np.ascontiguousarray(part), colour)
+    return result

@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 import torch
 
-from utils.dubbing.blending import first_seen_row, match_colour, paste_mask
+from utils.dubbing.blending import first_seen_row, match_colour, paste_face, paste_mask
 from utils.dubbing.generator import MouthGenerator, crops_to_tensor, tensor_to_crops
 from utils.dubbing.references import parse_reference_frames, random_references, spread_references
 from utils.errors import UserError, require_file
 from utils.face.analysis import PreparedSource, Progress, prepare_source
-from utils.face.crop import FaceCrop, cut_face, paste_face
+from utils.face.crop import FaceCrop, cut_face
 from utils.face.crop_geometry import network_size
 from utils.files import file_fingerprint
 from utils.media.video import Colour, Frame, VideoWriter, set_rgb_patch

@@ -1,13 +1,13 @@
-"""Cutting face crops out of frames and pasting generated ones back."""
+"""Cutting face crops out of frames. Without PyTorch: the workers of data preparation load this file."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from utils.dubbing.blending import PasteMask, paste, resize_picture
 from utils.face.crop_geometry import CropBox
-from utils.media.video import Colour, rgb_patch, set_rgb_patch
+from utils.media.images import resize_picture
+from utils.media.video import Colour, rgb_patch
 
 
 @dataclass(frozen=True)
@@ -54,27 +54,3 @@ def cut_face(yuv: np.ndarray, box: CropBox, colour: Colour) -> FaceCrop:
     )
     patch = rgb_patch(yuv, patch_box.top, patch_box.bottom, patch_box.left, patch_box.right, colour)
     return FaceCrop(box, patch_box, patch)
-
-
-def paste_face(
-    yuv: np.ndarray, crop: FaceCrop, face: np.ndarray, mask: PasteMask, weight: float, colour: Colour
-) -> np.ndarray:
-    """Return a copy of the frame with a generated face in its crop; pixels outside the mask keep their exact value.
-
-    Args:
-        yuv: uint8 [H * 3 // 2, W], the frame that `crop` was cut from.
-        crop: the crop.
-        face: uint8 [h, w, 3] in RGB, the generated crop at the network's size.
-        mask: where to paste, for the crop's radius.
-        weight: 0 .. 1, scales the mask.
-        colour: how the frame's YUV is to be understood.
-    """
-    result = yuv.copy()
-    patch = crop.patch.copy()
-    generated = resize_picture(face, crop.box.height, crop.box.width)
-    changed = paste(patch, crop.box, crop.patch_box, generated, mask, weight)
-    if changed is not None:
-        top, left = changed.top - crop.patch_box.top, changed.left - crop.patch_box.left
-        part = patch[top : top + changed.height, left : left + changed.width]
-        set_rgb_patch(result, changed.top, changed.left, np.ascontiguousarray(part), colour)
-    return result

@@ -25,3 +25,11 @@ def read_picture(path: Path) -> np.ndarray | None:
     data = np.fromfile(path, np.uint8)
     bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def resize_picture(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize [h, w, 3] without aliasing when shrinking and without blocks when enlarging."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    shrinking = height < picture.shape[0]
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
