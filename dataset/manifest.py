@@ -1,10 +1,10 @@
 """The training json: which crops and which speech belong together.
 
 The published layout is {NAME: {video_clip_num, clip_data_list: [{frame_name_list, frame_path_list,
-deep_speech_list}]}} with the numbers of the features inside. Features other than DeepSpeech stay in a file of their
-own (NumPy, float16 [rows, channels]) that the video's entry names in `feature_path`, beside `audio_feature`,
-`audio_channel` and `rows_per_frame`; a clip then says at which row its first frame's slot begins,
-`feature_first_row`.
+deep_speech_list}]}} with the numbers of the features inside. frame_name_list holds VIDEO/CLIP/FRAME.jpg; it is written
+for other programs and not read here. Features other than DeepSpeech stay in a file of their own (NumPy, float16
+[rows, channels]) that the video's entry names in `feature_path`, beside `audio_feature`, `audio_channel` and
+`rows_per_frame`; a clip then says at which row its first frame's slot begins, `feature_first_row`.
 """
 
 from collections.abc import Iterator
@@ -112,7 +112,7 @@ def _entry(video: Video) -> dict:
     """A video as the json has it."""
     clips = []
     for clip in video.clips:
-        names = [path.rpartition("/")[2] for path in clip.frame_paths]
+        names = ["/".join(path.split("/")[-3:]) for path in clip.frame_paths]  # VIDEO/CLIP/FRAME.jpg, as published
         entry = {"frame_name_list": names, "frame_path_list": clip.frame_paths}
         if video.feature_path is None:
             entry["deep_speech_list"] = np.ascontiguousarray(clip.features)

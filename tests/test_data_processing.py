@@ -180,7 +180,7 @@ def test_published_commands_with_deepspeech(talk, monkeypatch):
     assert entry["video_clip_num"] == len(entry["clip_data_list"]) == CLIPS
     clip = entry["clip_data_list"][2]
     assert set(clip) == {"frame_name_list", "frame_path_list", "deep_speech_list"}
-    assert clip["frame_name_list"][0] == "000018.jpg"
+    assert clip["frame_name_list"][0] == "talk25/000002/000018.jpg"
     assert clip["frame_path_list"][0] == f"{DATA.as_posix()}/split_video_25fps_crop_face/talk25/000002/000018.jpg"
     np.testing.assert_allclose(clip["deep_speech_list"], features[18:27], atol=1e-6)
     assert read_manifest(talk / DATA / "training_json.json")[0].kind.name == "deepspeech"
