@@ -109,7 +109,7 @@ def find_comparisons(options: argparse.Namespace) -> list["Comparison"]:
     """
     from utils.evaluation.clips import dub_clips, pair_files, read_clip_list
     from utils.evaluation.evaluator import Comparison, align
-    from utils.media.video import VideoReader
+    from utils.media.video_reader import VideoReader
 
     if options.generated:
         comparisons = []

@@ -17,7 +17,7 @@ from utils.benchmark import benchmarking as benchmark
 from utils.benchmark.published_inference import PublishedDubbing
 from utils.face.landmarks import follow_face
 from utils.face.tracker import FaceTracker
-from utils.media.video import VideoReader
+from utils.media.video_reader import VideoReader
 
 
 def test_the_published_adaat_and_the_factored_one_agree():

@@ -22,7 +22,8 @@ from dataset.manifest import read_manifest
 from utils.data_processing import steps as data_steps
 from utils.errors import UserError
 from utils.media.images import read_picture
-from utils.media.video import VideoReader, VideoWriter
+from utils.media.video_reader import VideoReader
+from utils.media.video_writer import VideoWriter
 
 ROOT = Path(__file__).parent.parent
 DATA = Path("asserts/training_data")

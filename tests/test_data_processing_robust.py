@@ -19,7 +19,7 @@ from utils.data_processing.video_cutting import resample_video
 from utils.face.landmarks import follow_face
 from utils.face.tracker import FaceTracker
 from utils.media.audio import load_waveform
-from utils.media.video import VideoReader
+from utils.media.video_reader import VideoReader
 
 ROOT = Path(__file__).parent.parent
 DATA = Path("asserts/training_data")

@@ -35,7 +35,8 @@ from utils.evaluation.sync_confidence import SyncJudge
 from utils.face.analysis import prepare_source
 from utils.face.crop_geometry import CropBox
 from utils.media.audio import Waveform, load_waveform, write_wav
-from utils.media.video import Frame, VideoReader, VideoWriter
+from utils.media.video_reader import Frame, VideoReader
+from utils.media.video_writer import VideoWriter
 from utils.pipeline import StageClock
 from utils.speech.features import KINDS, SpeechFeatures, mel_features
 

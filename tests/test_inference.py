@@ -26,7 +26,7 @@ from utils.dubbing.engine import Dubber, DubbingJob, DubbingOptions, Speech, for
 from utils.dubbing.job_list import ListedJob, read_jobs
 from utils.errors import UserError, run_script
 from utils.face.crop_geometry import mouth_region
-from utils.media.video import VideoReader
+from utils.media.video_reader import VideoReader
 from utils.speech.features import extract_features
 
 ROOT = Path(__file__).parent.parent
@@ -404,7 +404,8 @@ def first_lines(path, original, count):
 def silent_video(path):
     from skimage import data
 
-    from utils.media.video import VideoWriter, set_rgb_patch
+    from utils.media.video_writer import VideoWriter
+    from utils.media.yuv import set_rgb_patch
 
     with VideoWriter(path, 128, 128, Fraction(25), VideoReader(FACE["face"]).info.colour) as writer:
         for _ in range(10):

@@ -14,7 +14,7 @@ from test_inference import Echo, read_speech
 
 from utils.dubbing.engine import Dubber, DubbingJob, DubbingOptions
 from utils.face.analysis import prepare_source
-from utils.media.video import VideoReader
+from utils.media.video_reader import VideoReader
 from utils.pipeline import StageClock
 
 pytestmark = pytest.mark.clips

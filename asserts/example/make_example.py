@@ -18,7 +18,8 @@ from skimage import data
 
 from utils.face.landmarks import follow_face
 from utils.face.tracker import FaceTracker
-from utils.media.video import Colour, VideoWriter
+from utils.media.video_writer import VideoWriter
+from utils.media.yuv import Colour
 
 FOLDER = Path(__file__).parent
 RATE = 25

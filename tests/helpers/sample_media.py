@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from golden import formula
 
-from utils.media.video import Colour, VideoWriter, set_rgb_patch
+from utils.media.video_writer import VideoWriter
+from utils.media.yuv import Colour, set_rgb_patch
 
 BT601 = Colour(matrix=5, primaries=5, transfer=6)
 

@@ -37,7 +37,9 @@ from utils.face.tracker import FaceTracker
 from utils.files import atomic_path
 from utils.media.audio import Waveform, load_waveform, write_wav
 from utils.media.images import write_jpeg
-from utils.media.video import VideoReader, VideoWriter, rgb_patch, set_rgb_patch
+from utils.media.video_reader import VideoReader
+from utils.media.video_writer import VideoWriter
+from utils.media.yuv import rgb_patch, set_rgb_patch
 from utils.speech.features import KINDS, FeatureExtractor
 from utils.training.log import peak_memory
 from utils.training.networks import OptimisationSettings, TrainedNetworks

@@ -34,7 +34,8 @@ from utils.files import file_fingerprint
 from utils.media.audio import load_waveform, write_wav
 from utils.media.images import write_jpeg
 from utils.media.shots import ShotDetector
-from utils.media.video import VideoReader, rgb_patch
+from utils.media.video_reader import VideoReader
+from utils.media.yuv import rgb_patch
 from utils.speech.features import FeatureExtractor
 
 _DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}

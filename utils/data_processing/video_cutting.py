@@ -11,7 +11,8 @@ import numpy as np
 from utils.data_processing.settings import TRAINING_RATE
 from utils.errors import UserError
 from utils.media.audio import Waveform, load_waveform, write_wav
-from utils.media.video import VideoReader, VideoWriter
+from utils.media.video_reader import VideoReader
+from utils.media.video_writer import VideoWriter
 
 SOUND_RATE = 48000
 """Hz of the sound in videos made here: nothing that can be heard is lost."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from utils.face.crop import FaceCrop
 from utils.face.crop_geometry import CropBox, mouth_region, network_size
 from utils.media.images import resize_picture
-from utils.media.video import Colour, set_rgb_patch
+from utils.media.yuv import Colour, set_rgb_patch
 
 FEATHER_WIDTH = 0.2
 """Width of the blend outside the masked square, in crop radii. The network sees a ring of 0.25 radii there."""

@@ -22,7 +22,9 @@ from utils.face.analysis import PreparedSource, Progress, prepare_source
 from utils.face.crop import FaceCrop, cut_face
 from utils.face.crop_geometry import network_size
 from utils.files import file_fingerprint
-from utils.media.video import Colour, Frame, VideoWriter, set_rgb_patch
+from utils.media.video_reader import Frame
+from utils.media.video_writer import VideoWriter
+from utils.media.yuv import Colour, set_rgb_patch
 from utils.memory import return_large_blocks
 from utils.pipeline import StageClock, batched, in_background
 from utils.speech.features import SpeechFeatures

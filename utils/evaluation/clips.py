@@ -16,7 +16,7 @@ from utils.executors import local_executor, run_all, usable_cores
 from utils.face.analysis import NoFaceError, landmark_cache, prepare_source
 from utils.face.crop_geometry import mouth_region
 from utils.media.audio import Waveform, load_waveform, write_wav
-from utils.media.video import VideoReader
+from utils.media.video_reader import VideoReader
 from utils.pipeline import StageClock
 from utils.speech.features import FeatureExtractor
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.face.tracker import model_file
-from utils.media.video import Colour, rgb_patch
+from utils.media.yuv import Colour, rgb_patch
 
 EMBEDDING = "dlib_face_recognition_resnet_model_v1 (128 numbers, from the package face_recognition_models)"
 _MARGIN = 0.5

@@ -26,7 +26,7 @@ from utils.face.crop_geometry import CropBox, mouth_region, network_size
 from utils.face.crop_plan import CropPlan
 from utils.face.landmarks import POINTS
 from utils.media.audio import check_not_silent, load_waveform
-from utils.media.video import VideoReader
+from utils.media.video_reader import VideoReader
 from utils.pipeline import StageClock, batched, in_background
 from utils.speech.features import SLOTS_PER_SECOND, FeatureExtractor, mel_features
 

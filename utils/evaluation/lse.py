@@ -24,7 +24,7 @@ from utils.face.analysis import PreparedSource
 from utils.face.crop import cut_face
 from utils.face.crop_geometry import CropBox
 from utils.media.audio import Waveform
-from utils.media.video import Colour
+from utils.media.yuv import Colour
 from utils.pipeline import batched
 
 RATE = 25

@@ -11,7 +11,7 @@ from utils.evaluation.lip_metrics import MAX_LAG
 from utils.face.crop import cut_face
 from utils.face.crop_geometry import mouth_region, network_size
 from utils.face.crop_plan import CropPlan
-from utils.media.video import VideoReader
+from utils.media.video_reader import VideoReader
 from utils.speech.features import SLOTS_PER_SECOND, SpeechFeatures
 
 PICTURES, SLOTS = 5, 9

@@ -20,7 +20,7 @@ from utils.face.landmarks import (
 from utils.face.tracker import FaceTracker
 from utils.files import file_fingerprint
 from utils.media.shots import ShotDetector
-from utils.media.video import VideoInfo, VideoReader
+from utils.media.video_reader import VideoInfo, VideoReader
 from utils.pipeline import StageClock, in_background
 
 MAX_GAP_SECONDS = 0.4

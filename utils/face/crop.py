@@ -7,7 +7,7 @@ import numpy as np
 
 from utils.face.crop_geometry import CropBox
 from utils.media.images import resize_picture
-from utils.media.video import Colour, rgb_patch
+from utils.media.yuv import Colour, rgb_patch
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def cut_face(yuv: np.ndarray, box: CropBox, colour: Colour) -> FaceCrop:
     """Cut `box` out of a frame.
 
     Args:
-        yuv: uint8 [H * 3 // 2, W], see utils.media.video.Frame.
+        yuv: uint8 [H * 3 // 2, W], see utils.media.video_reader.Frame.
         box: where to cut; at least a part of it lies inside the frame.
         colour: how the frame's YUV is to be understood.
     """

@@ -17,7 +17,8 @@ from utils.data_processing.video_cutting import (
 )
 from utils.errors import UserError
 from utils.media.audio import Waveform, load_waveform, write_wav
-from utils.media.video import VideoReader, VideoWriter
+from utils.media.video_reader import VideoReader
+from utils.media.video_writer import VideoWriter
 
 SIZE = 64
 FLASHES = (0.6, 1.4, 2.2)

@@ -10,7 +10,7 @@ from utils.face import tracker as face_tracker
 from utils.face.crop_geometry import frame_radius
 from utils.face.landmarks import follow_face, read_openface_csv
 from utils.face.tracker import FaceTracker
-from utils.media.video import VideoReader
+from utils.media.video_reader import VideoReader
 
 ONE_SHOT = np.array([0])
 

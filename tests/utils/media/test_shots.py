@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from utils.media.shots import ShotDetector
-from utils.media.video import VideoReader
+from utils.media.video_reader import VideoReader
 
 
 def find(frames):

@@ -1,11 +1,9 @@
 import gc
 import itertools
-import json
 import logging
 import shutil
 import subprocess
 import tempfile
-import wave
 import weakref
 from fractions import Fraction
 from pathlib import Path
@@ -13,100 +11,30 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helpers.videos import (
+    BT709,
+    LUMA_WEIGHTS,
+    NTSC,
+    PLAIN,
+    UNSPECIFIED,
+    convert_sound,
+    decoded,
+    make_sound,
+    make_video,
+    needs_ffprobe,
+    probe,
+    psnr,
+    scene,
+    smooth_rgb,
+    sound_of,
+    write,
+)
 
 from utils.errors import UserError
-from utils.media import video
-from utils.media.video import Colour, VideoReader, VideoWriter, nominal_rate, rgb_patch, set_rgb_patch
-
-NTSC = Fraction(30000, 1001)
-BT709 = Colour(1, 1, 1)
-BT601 = Colour(6, 6, 6)
-UNSPECIFIED = Colour(2, 2, 2)
-PLAIN = {"crf": "20", "preset": "ultrafast"}
-
-needs_ffprobe = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
-
-
-def scene(index: int, width: int = 96, height: int = 64) -> np.ndarray:
-    """I420 picture number `index`: slow waves, and a band whose brightness tells the number."""
-    rows, columns = np.mgrid[0:height, 0:width]
-    luma = 110 + 40 * np.sin(columns / 9 + index / 7) + 30 * np.cos(rows / 11 - index / 5)
-    luma[: height // 4] = 30 + index * 37 % 200
-    chroma = np.full((height // 2, width), 110 + index * 5 % 40)
-    return np.vstack([luma, chroma]).astype(np.uint8)
-
-
-def smooth_rgb(width: int = 96, height: int = 64) -> np.ndarray:
-    rows, columns = np.mgrid[0:height, 0:width] / max(width, height)
-    return np.stack([50 + 150 * columns, 200 - 120 * rows, 120 + 50 * np.sin(3 * columns + 2 * rows)], -1).astype(
-        np.uint8
-    )
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(float) - b) ** 2))))
-
-
-def make_video(
-    path: Path,
-    pictures: list[av.VideoFrame | np.ndarray],
-    rate: Fraction = Fraction(25),
-    codec: str = "libx264",
-    options: dict | None = None,
-    ticks: list[int] | None = None,
-    pix_fmt: str = "yuv420p",
-    rotation: float | None = None,
-    mirror: bool = False,
-    **settings: object,
-) -> Path:
-    """Encode pictures, at `ticks` of a clock of `rate` (default 0, 1, 2, ...)."""
-    frames = [av.VideoFrame.from_ndarray(p, "yuv420p") if isinstance(p, np.ndarray) else p for p in pictures]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate, options=options or (PLAIN if codec == "libx264" else {}))
-        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, pix_fmt
-        stream.codec_context.time_base = 1 / Fraction(rate)
-        for name, value in settings.items():
-            setattr(stream.codec_context, name, value)
-        if rotation is not None:
-            stream.set_display_rotation(rotation, hflip=mirror)
-        for tick, frame in zip(ticks or range(len(frames)), frames, strict=True):
-            frame.pts, frame.time_base = tick, 1 / Fraction(rate)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def make_sound(path: Path, channels: int = 1, rate: int = 16000, seconds: float = 2.0, sample_bytes: int = 2) -> Path:
-    """A wav of silence with a click at 1 s."""
-    samples = np.zeros((round(seconds * rate), channels))
-    samples[rate : rate + 40] = 0.9
-    data = (samples * (2 ** (8 * sample_bytes - 1) - 1)).astype("<i4").tobytes()
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(sample_bytes)
-        file.setframerate(rate)
-        file.writeframes(np.frombuffer(data, np.uint8).reshape(-1, 4)[:, :sample_bytes].tobytes())
-    return path
-
-
-def convert_sound(source: Path, target: Path, codec: str) -> Path:
-    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
-        sound = reader.streams.audio[0]
-        stream = writer.add_stream(codec, sound.rate, layout="mono" if sound.channels == 1 else "stereo")
-        for frame in reader.decode(audio=0):
-            writer.mux(stream.encode(frame))
-        writer.mux(stream.encode(None))
-    return target
-
-
-def decoded(path: Path) -> list[bytes]:
-    return [frame.yuv.tobytes() for frame in VideoReader(path).frames()]
-
-
-def probe(path: Path) -> dict:
-    command = ["ffprobe", "-v", "error", "-count_frames", "-show_streams", "-show_format", "-of", "json", str(path)]
-    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-
+from utils.media import video_reader
+from utils.media.video_reader import VideoReader
+from utils.media.video_writer import VideoWriter
+from utils.media.yuv import Colour, rgb_patch, set_rgb_patch
 
 # --- reading: counts, rates, times
 
@@ -150,26 +78,6 @@ def test_times_without_a_pass_equal_those_of_a_pass(tmp_path):
     scanned, read = VideoReader(path), VideoReader(path)
     times = [frame.time for frame in read.frames()]
     np.testing.assert_array_equal(scanned.times, times)
-
-
-@pytest.mark.parametrize(
-    ("average", "base", "expected"),
-    [
-        (Fraction(1350, 61), Fraction(30), Fraction(22)),  # man_suit_700_vfr.mp4
-        (Fraction(108300, 3673), NTSC, NTSC),  # selfie_woman_544x960_vfr.mp4
-        (Fraction(2983, 100), Fraction(90000), NTSC),  # a telephone, on the clock of its container
-        (Fraction(2997, 100), Fraction(2997, 100), NTSC),
-        (Fraction(1000000, 33333), Fraction(1000000, 33333), Fraction(30)),
-        (Fraction(25), Fraction(50), Fraction(25)),  # interlaced
-        (Fraction(15), Fraction(15), Fraction(15)),
-        (Fraction(120), Fraction(120), Fraction(120)),
-        (Fraction(58), Fraction(1000), Fraction(60000, 1001)),
-        (Fraction(1, 3), Fraction(1000), Fraction(1)),
-        (None, None, Fraction(25)),
-    ],
-)
-def test_nominal_rate(average, base, expected):
-    assert nominal_rate(average, base) == expected
 
 
 def test_variable_rate_is_sampled_as_by_ffmpegs_fps_filter(tmp_path):
@@ -221,10 +129,6 @@ def test_frames_cannot_be_drawn_on(tmp_path):
     frame = next(VideoReader(make_video(tmp_path / "a.mp4", [scene(0)])).frames())
     with pytest.raises(ValueError, match="read-only"):
         set_rgb_patch(frame.yuv, 0, 0, smooth_rgb(), UNSPECIFIED)
-
-
-# Kr, Kb of the matrices, ITU-R BT.709, BT.601 and BT.2020
-LUMA_WEIGHTS = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593), 2: (0.299, 0.114)}
 
 
 def yuv_picture(rgb: np.ndarray, pix_fmt: str, matrix: int, bits: int, full: bool, step: tuple[int, int]):
@@ -520,7 +424,7 @@ def no_copy(monkeypatch):
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 @pytest.mark.parametrize("source", ["long_gop", "short_gop"])
 def test_play_gives_the_very_frames_of_a_forward_pass(request, monkeypatch, source, order):
-    monkeypatch.setattr(video, "PLAY_FRAMES", 16)
+    monkeypatch.setattr(video_reader, "PLAY_FRAMES", 16)
     path = request.getfixturevalue(source)
     expected = decoded(path)
     reader = VideoReader(path)
@@ -531,7 +435,7 @@ def test_play_gives_the_very_frames_of_a_forward_pass(request, monkeypatch, sour
 @pytest.mark.usefixtures("no_copy")
 @pytest.mark.parametrize(("name", "codec"), [("a.ts", "libx264"), ("a.avi", "mpeg4"), ("a.webm", "libvpx-vp9")])
 def test_play_in_other_containers(tmp_path, monkeypatch, name, codec):
-    monkeypatch.setattr(video, "PLAY_FRAMES", 16)
+    monkeypatch.setattr(video_reader, "PLAY_FRAMES", 16)
     options = {"libx264": PLAIN | {"g": "10"}, "mpeg4": {"bf": "2"}, "libvpx-vp9": {"deadline": "realtime", "g": "20"}}
     path = make_video(tmp_path / name, [scene(i) for i in range(60)], codec=codec, options=options[codec])
     expected = decoded(path)
@@ -541,13 +445,13 @@ def test_play_in_other_containers(tmp_path, monkeypatch, name, codec):
 
 @pytest.mark.parametrize("why", ["no time stamps", "key frames too far apart"])
 def test_play_of_what_cannot_be_sought_goes_through_a_temporary_copy(tmp_path, monkeypatch, why):
-    monkeypatch.setattr(video, "PLAY_FRAMES", 16)
+    monkeypatch.setattr(video_reader, "PLAY_FRAMES", 16)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     if why == "no time stamps":
         path = make_video(tmp_path / "a.h264", [scene(i) for i in range(60)], options=PLAIN | {"g": "10"})
     else:
-        monkeypatch.setattr(video, "LONGEST_APPROACH", 20)
+        monkeypatch.setattr(video_reader, "LONGEST_APPROACH", 20)
         path = make_video(tmp_path / "a.mp4", [scene(i) for i in range(60)], options=PLAIN | {"g": "1000"})
     expected = decoded(path)
     reader = VideoReader(path)
@@ -564,7 +468,7 @@ def test_play_of_what_cannot_be_sought_goes_through_a_temporary_copy(tmp_path, m
 
 @pytest.mark.parametrize("source", ["long_gop", "short_gop"])
 def test_play_holds_a_bounded_number_of_frames(request, monkeypatch, source):
-    monkeypatch.setattr(video, "PLAY_BYTES", 20 * 96 * 96)
+    monkeypatch.setattr(video_reader, "PLAY_BYTES", 20 * 96 * 96)
     alive, most = 0, 0
 
     def died() -> None:
@@ -593,8 +497,8 @@ def test_play_decodes_a_short_clip_once_however_long_the_order(tmp_path, monkeyp
     reader = VideoReader(make_video(tmp_path / "a.mp4", [scene(i) for i in range(20)]))
     expected = [frame.yuv.tobytes() for frame in reader.frames()]
     opened = []
-    track = video._Track
-    monkeypatch.setattr(video, "_Track", lambda *arguments: opened.append(arguments) or track(*arguments))
+    track = video_reader.Track
+    monkeypatch.setattr(video_reader, "Track", lambda *arguments: opened.append(arguments) or track(*arguments))
     order = (i % 20 for i in itertools.count())  # endless
     for index, frame in zip(range(2000), reader.play(order), strict=False):
         assert frame.index == index % 20
@@ -603,230 +507,9 @@ def test_play_decodes_a_short_clip_once_however_long_the_order(tmp_path, monkeyp
 
 
 def test_play_refuses_a_frame_that_is_not_there(short_gop, monkeypatch):
-    monkeypatch.setattr(video, "PLAY_FRAMES", 16)
+    monkeypatch.setattr(video_reader, "PLAY_FRAMES", 16)
     with pytest.raises(IndexError, match="no frame 150"):
         list(VideoReader(short_gop).play([149, 150]))
-
-
-# --- patches
-
-
-@pytest.mark.parametrize("colour", [BT709, BT601, UNSPECIFIED, Colour(9, 9, 14)])
-def test_rgb_patch_round_trip(colour):
-    yuv = np.full((480 * 3 // 2, 640), 128, np.uint8)
-    rgb = smooth_rgb(300, 222)
-    set_rgb_patch(yuv, 34, 58, rgb, colour)
-    assert psnr(rgb_patch(yuv, 34, 34 + 222, 58, 58 + 300, colour), rgb) >= 45
-    luma_weights = LUMA_WEIGHTS[colour.matrix]
-    luma = rgb @ np.array([luma_weights[0], 1 - sum(luma_weights), luma_weights[1]]) * 219 / 255 + 16
-    assert np.abs(yuv[34 : 34 + 222, 58 : 58 + 300] - luma).max() < 1.5
-
-
-def test_patch_of_yuv_comes_back_bit_exactly_and_the_rest_is_untouched():
-    generator = np.random.default_rng(0)
-    yuv = generator.integers(100, 140, (46 * 3 // 2, 66), dtype=np.uint8)  # any noise that RGB can express
-    copy = yuv.copy()
-    set_rgb_patch(copy, 10, 4, rgb_patch(yuv, 10, 40, 4, 66, BT709), BT709)
-    np.testing.assert_array_equal(copy, yuv)
-    set_rgb_patch(copy, 10, 4, np.zeros((30, 62, 3), np.uint8), BT709)
-    assert (copy[10:40, 4:66] == 16).all()
-    changed = np.zeros((46, 66), bool)
-    changed[10:40, 4:66] = True
-    assert (copy[:46] != yuv[:46])[~changed].sum() == 0
-
-
-@pytest.mark.parametrize("bounds", [(1, 9, 0, 8), (0, 8, 0, 9), (0, 8, 60, 68), (-2, 8, 0, 8), (8, 8, 0, 8)])
-def test_patch_bounds_are_checked(bounds):
-    with pytest.raises(ValueError, match="odd or outside"):
-        rgb_patch(np.zeros((48 * 3 // 2, 64), np.uint8), *bounds, BT709)
-
-
-# --- writing
-
-
-def write(path: Path, count: int = 50, rate: Fraction = Fraction(25), **options: object) -> Path:
-    with VideoWriter(path, 96, 64, rate, options.pop("colour", BT709), preset="ultrafast", **options) as writer:
-        for index in range(count):
-            writer.write(scene(index))
-    return path
-
-
-def sound_of(path: Path) -> tuple[np.ndarray, int]:
-    with av.open(str(path)) as container:
-        pieces = [frame.to_ndarray() for frame in container.decode(audio=0)]
-        return np.concatenate(pieces, axis=1), container.streams.audio[0].rate
-
-
-@needs_ffprobe
-@pytest.mark.parametrize("rate", [Fraction(25), NTSC, Fraction(30), Fraction(60), Fraction(22)])
-def test_written_file_as_ffprobe_sees_it(tmp_path, rate):
-    sound = make_sound(tmp_path / "a.wav", seconds=3)
-    count = round(2 * rate)
-    path = write(
-        tmp_path / "new" / "a.mp4", count, rate, audio_path=sound, duration=2.0, sample_aspect_ratio=Fraction(4, 3)
-    )
-    facts = probe(path)
-    picture, audio = facts["streams"]
-    assert picture["codec_name"] == "h264"
-    assert picture["pix_fmt"] == "yuv420p"
-    assert (picture["width"], picture["height"]) == (96, 64)
-    assert Fraction(picture["r_frame_rate"]) == Fraction(picture["avg_frame_rate"]) == rate
-    assert int(picture["nb_read_frames"]) == count
-    assert float(picture["start_time"]) == float(audio["start_time"]) == 0
-    assert abs(float(picture["duration"]) - 2) < 1 / rate
-    assert abs(float(audio["duration"]) - 2) < 0.001
-    assert abs(float(facts["format"]["duration"]) - 2) < 1 / rate
-    assert (audio["codec_name"], audio["sample_rate"], audio["channels"]) == ("aac", "16000", 1)
-    assert picture["sample_aspect_ratio"] == "4:3"
-    assert {picture[key] for key in ("color_space", "color_primaries", "color_transfer")} == {"bt709"}
-    assert picture["color_range"] == "tv"
-    assert "AI-generated" in facts["format"]["tags"]["comment"]
-
-
-def test_written_file_read_back(tmp_path):
-    reader = VideoReader(write(tmp_path / "a.mp4", 40, NTSC, crf=10, comment="by hand"))
-    assert reader.info.rate == NTSC
-    assert reader.info.colour == BT709
-    frames = list(reader.frames())
-    assert len(frames) == 40
-    assert min(psnr(frame.yuv, scene(frame.index)) for frame in frames) > 38
-    with av.open(str(tmp_path / "a.mp4")) as container:
-        assert container.metadata["comment"] == "by hand"
-    data = (tmp_path / "a.mp4").read_bytes()
-    assert data.index(b"moov") < data.index(b"mdat")
-
-
-def test_unspecified_colour_stays_unspecified(tmp_path):
-    assert VideoReader(write(tmp_path / "a.mp4", 3, colour=UNSPECIFIED)).info.colour == UNSPECIFIED
-
-
-@pytest.mark.parametrize(
-    ("channels", "rate", "sample_bytes", "codec", "suffix"),
-    [
-        (1, 16000, 2, None, ".wav"),
-        (2, 44100, 3, None, ".wav"),
-        (6, 48000, 2, None, ".wav"),
-        (3, 37800, 2, None, ".wav"),
-        (8, 48000, 2, None, ".wav"),
-        (8, 48000, 2, "aac", ".m4a"),
-        (2, 96000, 4, None, ".wav"),
-        (1, 48000, 2, "pcm_f32le", ".wav"),
-        (2, 48000, 2, "flac", ".flac"),
-        (1, 44100, 2, "aac", ".m4a"),
-        (2, 44100, 2, "libmp3lame", ".mp3"),
-        (1, 48000, 2, "libopus", ".ogg"),
-    ],
-)
-def test_sound_of_any_kind_is_in_time(tmp_path, channels, rate, sample_bytes, codec, suffix):
-    source = make_sound(tmp_path / "sound.wav", channels, rate, 2.5, sample_bytes)
-    if codec is not None:
-        source = convert_sound(source, tmp_path / f"coded{suffix}", codec)
-    path = write(tmp_path / "a.mp4", 50, audio_path=source, duration=2.0)
-    samples, kept_rate = sound_of(path)
-    assert samples.shape[0] == min(channels, 2)
-    assert kept_rate == (rate if rate in (16000, 44100, 48000) else 48000)
-    assert 2.0 <= samples.shape[1] / kept_rate < 2.0 + 1024 / kept_rate + 0.001
-    for channel in samples:
-        loud = np.flatnonzero(np.abs(channel) > 0.3 * np.abs(channel).max())
-        assert abs(loud[0] / kept_rate - 1.0) < 0.004
-    assert np.abs(samples).max() > 0.1
-
-
-def test_sound_from_a_videos_own_track_to_its_end(tmp_path):
-    first = write(tmp_path / "first.mp4", 25, audio_path=make_sound(tmp_path / "a.wav"))
-    second = write(tmp_path / "second.mp4", 25, audio_path=first)
-    samples, rate = sound_of(second)
-    assert 2.0 <= samples.shape[1] / rate < 2.07
-    assert abs(np.abs(samples[0]).argmax() / rate - 1.0) < 0.004
-
-
-def test_sound_and_picture_are_interleaved(tmp_path):
-    path = write(tmp_path / "a.mp4", 250, audio_path=make_sound(tmp_path / "a.wav", seconds=10))
-    with av.open(str(path)) as container:
-        times = {"video": 0.0, "audio": 0.0}
-        for packet in container.demux():
-            if packet.dts is not None:
-                times[packet.stream.type] = float(packet.dts * packet.time_base)
-                assert abs(times["video"] - times["audio"]) < 1.5
-
-
-def test_target_appears_only_when_complete(tmp_path):
-    path = tmp_path / "a.mp4"
-    with VideoWriter(path, 96, 64, Fraction(25), BT709) as writer:
-        writer.write(scene(0))
-        assert [p.name for p in tmp_path.iterdir()] == [".a.partial.mp4"]
-    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_nothing_is_left_and_nothing_lost_if_the_work_fails(tmp_path, error):
-    path = tmp_path / "a.mp4"
-    path.write_bytes(b"an earlier result")
-    with pytest.raises(error), VideoWriter(path, 96, 64, Fraction(25), BT709) as writer:
-        writer.write(scene(0))
-        raise error
-    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
-    assert path.read_bytes() == b"an earlier result"
-
-
-def test_frame_of_another_size_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="must be uint8"), VideoWriter(tmp_path / "a.mp4", 96, 64, 25, BT709) as writer:
-        writer.write(scene(0, 48, 32))
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("count", [3, 200])
-def test_full_disk(tmp_path, count):
-    (tmp_path / ".a.partial.mp4").symlink_to("/dev/full")
-    with pytest.raises(UserError, match=r"a\.mp4 cannot be written \(No space left") as caught:
-        write(tmp_path / "a.mp4", count)
-    assert "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
-
-
-def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    def refuse(*_: object, **__: object) -> None:  # a test run as root is refused nothing
-        raise PermissionError(13, "Permission denied")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "mkdir", refuse)
-        with pytest.raises(UserError, match=r"new/a\.mp4 cannot be written \(Permission denied\)"):
-            write(tmp_path / "new" / "a.mp4", 1)
-    assert not list(tmp_path.iterdir())
-
-
-def test_places_where_no_file_can_be(tmp_path):
-    file = tmp_path / "file"
-    file.write_text("x")
-    (tmp_path / "folder.mp4").mkdir()
-    for path, problem in [
-        (file / "a.mp4", "file is a file"),
-        (file / "b" / "a.mp4", "Not a directory"),
-        (tmp_path / "folder.mp4", "is a folder"),
-    ]:
-        with pytest.raises(UserError, match=problem):
-            write(path, 1)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.mp4"]
-
-
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [
-        ({"codec": "h264_nonsense"}, "h264_nonsense is not in this build"),
-        ({"audio_path": "missing.wav"}, "missing.wav cannot be read as sound"),
-        ({"audio_path": "text.wav"}, "text.wav cannot be read as sound"),
-        ({"audio_path": "silent.mp4"}, "silent.mp4 has no audio track"),
-    ],
-)
-def test_bad_options_are_refused_before_anything_is_written(tmp_path, options, problem):
-    (tmp_path / "text.wav").write_text("this is no sound")
-    write(tmp_path / "silent.mp4", 2)
-    if "audio_path" in options:
-        options = {"audio_path": tmp_path / options["audio_path"]}
-    with pytest.raises(UserError, match=problem):
-        write(tmp_path / "new" / "a.mp4", 1, **options)
-    assert not list(tmp_path.glob("new/*"))
 
 
 # --- real clips

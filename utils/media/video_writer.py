@@ -1,0 +1,264 @@
+"""Video files, written: one H.264 encode of 8-bit planar YUV, with the sound of another file as AAC."""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from fractions import Fraction
+from itertools import chain, groupby
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange
+
+from utils.errors import UserError
+from utils.media.audio import SoundBlock, sound_blocks
+from utils.media.yuv import Colour, i420_shape
+
+logger = logging.getLogger(__name__)
+
+AI_NOTE = "AI-generated: the mouth movements in this video were synthesised (DINet)"
+
+AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+
+
+class VideoWriter:
+    """Writes one MP4: H.264, 8-bit 4:2:0, constant rate, with AAC sound taken from another file.
+
+    A context manager. The file grows as `.NAME.partial.mp4` beside its target and is renamed when complete; if the
+    block raises, it is removed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        width: int,
+        height: int,
+        rate: Fraction,
+        colour: Colour,
+        sample_aspect_ratio: Fraction | int = 1,
+        crf: int = 18,
+        preset: str = "fast",
+        codec: str = "libx264",
+        audio_path: str | Path | None = None,
+        duration: float | None = None,
+        comment: str | None = None,
+        gop: int | None = None,
+        threads: int = 0,
+        audio_option: str = "--driving_audio_path",
+    ) -> None:
+        """Start the file.
+
+        Args:
+            path: the MP4 to write; its folder is made if it is not there.
+            width: even, in pixels.
+            height: even, in pixels.
+            rate: frames per second.
+            colour: tags for the player, those of the source.
+            sample_aspect_ratio: width of a pixel over its height.
+            crf: constant quality, 0 (lossless) to 51; its equivalent `cq` for NVENC.
+            preset: of the encoder, faster or smaller.
+            codec: ffmpeg's name of an H.264 encoder.
+            audio_path: any file with an audio track; that of a video from its first picture on. More than two
+                channels are mixed down to stereo.
+            duration: seconds after which the sound ends; None: all of it.
+            comment: metadata; None says that the video is AI-generated.
+            gop: longest distance of key frames; None: the encoder's default.
+            threads: of the encoder; 0: as many as the machine can use. The file depends on it.
+            audio_option: command line option that `audio_path` came from, for error messages.
+
+        Raises:
+            UserError: if the file cannot be written, or `audio_path` has no sound.
+        """
+        self._path = Path(path)
+        self._partial = self._path.with_name(f".{self._path.stem}.partial.mp4")
+        self._shape = i420_shape(width, height)
+        self._rate = Fraction(rate)
+        self._frames = 0
+        self._container: av.container.OutputContainer | None = None
+        self._sound: Iterator[av.AudioFrame] | None = None
+        self._sound_end = Fraction(0)
+        if codec not in av.codecs_available or not _encodes_video(codec):
+            raise UserError(f"video codec {codec} is not in this build of PyAV; use libx264")
+        sound_format = None
+        if audio_path is not None:
+            with closing(sound_blocks(Path(audio_path), audio_option)) as blocks:
+                first = next(blocks, None)
+            if first is None:
+                raise UserError(f"{audio_option}: {audio_path} holds no sound; give another file")
+            sound_format = _aac_format(first)
+        try:
+            with self._disk_errors():
+                self._make_room()
+                self._container = av.open(
+                    str(self._partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"}
+                )
+                self._container.metadata["comment"] = AI_NOTE if comment is None else comment
+                options = {"preset": preset, "crf": str(crf)}
+                if codec.endswith("_nvenc"):
+                    options = {"preset": preset, "rc": "vbr", "cq": str(crf), "b": "0"}
+                self._video = self._container.add_stream(codec, self._rate, options=options)
+                self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
+                encoder = self._video.codec_context
+                encoder.thread_type = "FRAME"  # PyAV's default, threads within a frame, costs x264 compression
+                encoder.sample_aspect_ratio = Fraction(sample_aspect_ratio)
+                encoder.colorspace = colour.matrix
+                encoder.color_primaries = colour.primaries
+                encoder.color_trc = colour.transfer
+                encoder.color_range = int(ColorRange.MPEG)
+                encoder.thread_count = threads
+                if gop is not None:
+                    encoder.gop_size = gop
+                try:
+                    encoder.open()
+                except av.FFmpegError as error:
+                    reason = error.strerror or error
+                    raise UserError(f"codec {codec}, preset {preset}: cannot be used here ({reason})") from error
+                if sound_format is not None:
+                    sample_rate, layout = sound_format
+                    self._audio = self._container.add_stream("aac", sample_rate, layout=layout)
+                    self._audio.bit_rate = 96_000 * self._audio.codec_context.channels
+                    frames = _sound_frames(Path(audio_path), audio_option)
+                    self._sound = _aac_blocks(frames, sample_rate, layout, duration)
+                self._container.start_encoding()  # opens the file: a folder that cannot be written shows here
+        except BaseException:
+            self._discard()
+            raise
+
+    def write(self, yuv: np.ndarray) -> None:
+        """Append one frame, uint8 [H * 3 // 2, W] (I420), and the sound that belongs to it.
+
+        Raises:
+            UserError: if the disk is full or the file cannot be written.
+        """
+        if yuv.shape != self._shape or yuv.dtype != np.uint8:
+            raise ValueError(f"a frame must be uint8 {self._shape}, not {yuv.dtype} {yuv.shape}")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(yuv), "yuv420p")
+        frame.pts, frame.time_base = self._frames, 1 / self._rate
+        self._frames += 1
+        with self._disk_errors():
+            self._container.mux(self._video.encode(frame))
+            self._write_sound(until=self._frames / self._rate)
+
+    def close(self) -> None:
+        """Complete the file and give it its name.
+
+        Raises:
+            UserError: if the disk is full or the file cannot be written.
+        """
+        try:
+            if self._frames == 0:
+                raise ValueError(f"no frame was written to {self._path}")
+            with self._disk_errors():
+                self._container.mux(self._video.encode(None))
+                self._write_sound(until=None)
+                self._container.close()
+                self._partial.replace(self._path)
+        except BaseException:
+            self._discard()
+            raise
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._discard()
+
+    def _write_sound(self, until: Fraction | None) -> None:
+        """Encode sound up to `until` seconds, or all there is, so that the two tracks stay interleaved."""
+        while self._sound is not None and (until is None or self._sound_end < until):
+            block = next(self._sound, None)
+            self._container.mux(self._audio.encode(block))
+            if block is None:
+                self._sound = None
+            else:
+                self._sound_end = Fraction(block.pts + block.samples, block.sample_rate)
+
+    def _make_room(self) -> None:
+        if self._path.is_dir():
+            raise UserError(f"{self._path} is a folder, but the result is to have that name; rename the folder")
+        if self._path.parent.is_file():
+            raise UserError(f"{self._path.parent} is a file, but the result is to go into a folder of that name")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # PyAV's errors of the system are OSErrors too
+            raise UserError(
+                f"{self._path} cannot be written ({error.strerror or error}); "
+                "check the folder, its permissions and the free space"
+            ) from error
+
+    def _discard(self) -> None:
+        """Close and remove the partial file, whatever state it is in."""
+        if self._container is not None:
+            try:
+                self._container.close()
+            except (OSError, av.FFmpegError) as error:
+                logger.debug("%s: %s", self._partial, error)
+        if self._sound is not None:
+            self._sound.close()
+        with suppress(OSError):
+            self._partial.unlink()
+
+
+def _encodes_video(codec: str) -> bool:
+    try:
+        return av.Codec(codec, "w").type == "video"
+    except ValueError:  # it only decodes
+        return False
+
+
+def _aac_format(sound: SoundBlock) -> tuple[int, str]:
+    """Return the (sample rate, layout) in which AAC keeps sound like this."""
+    # Players are sure of AAC up to 48 kHz; the encoder has no other rates than these.
+    rate = sound.rate if sound.rate in AAC_RATES else 48_000
+    return rate, "mono" if len(sound.samples) == 1 else "stereo"
+
+
+def _sound_frames(path: Path, option: str) -> Iterator[av.AudioFrame]:
+    """A file's sound as the speech features see it too: without holes, from the moment of the first picture on."""
+    for block in sound_blocks(path, option):
+        # Packed, as PyAV cannot fill the planes of eight channels and more.
+        samples = np.ascontiguousarray(block.samples.T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(samples, "flt", block.layout)
+        frame.sample_rate = block.rate
+        yield frame
+
+
+def _aac_blocks(
+    frames: Iterator[av.AudioFrame], rate: int, layout: str, duration: float | None
+) -> Iterator[av.AudioFrame]:
+    """Cut sound into blocks of at most 1024 samples, gapless from 0 s, up to `duration` seconds."""
+    left = math.inf if duration is None else round(duration * rate)
+    position = 0
+    queue = av.AudioFifo()
+    with closing(frames):
+        for frame in chain(_resampled(frames, rate, layout), [None]):
+            if frame is not None:
+                queue.write(frame)
+            while left and (block := queue.read(int(min(1024, left)), partial=frame is None)):
+                block.pts, block.time_base = position, Fraction(1, rate)
+                position += block.samples
+                left -= block.samples
+                yield block
+            if not left:
+                return
+
+
+def _resampled(frames: Iterator[av.AudioFrame], rate: int, layout: str) -> Iterator[av.AudioFrame]:
+    """Convert sound, whose format may change on the way, to one rate and layout, without time stamps."""
+    for _, same in groupby(frames, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+        resampler = av.AudioResampler("fltp", layout, rate)
+        for frame in chain(same, [None]):
+            for piece in resampler.resample(frame):
+                if piece is not None:  # what a resampler with nothing to do makes of the end
+                    piece.pts = None  # those of a cut or damaged file have gaps
+                    yield piece
