@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from config.data_folders import default_landmark_dir, default_training_json
 from config.parser import ScriptParser, positive_int
 
 _RESULTS = Path("./asserts/training_model_weight")
@@ -69,7 +70,7 @@ class TrainingParser(ScriptParser):
         add(
             "--train_data",
             type=Path,
-            default=Path("./asserts/training_data/training_json.json"),
+            default=default_training_json(),  # in ./asserts/training_data or, by the published document, in ./asserts
             help="training json, made with data_processing.py --generate_training_json",
         )
         add("--val_data", type=Path, help="training json of held-out videos to report losses on, every epoch")
@@ -138,7 +139,7 @@ class TrainingParser(ScriptParser):
             "--openface_landmark_dir",
             type=Path,
             nargs="+",
-            default=[Path("./asserts/training_data/split_video_25fps_landmark_openface")],
+            default=[default_landmark_dir()],
             help="folders of the videos' landmarks, NAME.csv",
         )
         add("--lr", type=_weight, default=1e-3, help="learning rate")
