@@ -155,7 +155,10 @@ class TestGenerator:
 
     def test_bf16_training_gives_finite_gradients(self):
         network = generator().train().to(memory_format=torch.channels_last)
-        inputs = (x[..., :32, :24] if x.dim() == 4 else x for x in generator_inputs())
+        # The crop of the smallest mouth region, 32. On smaller ones trans_conv ends with a map one pixel wide, and
+        # oneDNN's AMX kernel (PyTorch 2.15) returns uninitialised memory as the weight gradient of a strided
+        # convolution of such a map.
+        inputs = (x[..., :52, :40] if x.dim() == 4 else x for x in generator_inputs())
         with torch.autocast("cpu", torch.bfloat16):
             output = network(*inputs)
         output.float().mean().backward()
