@@ -19,6 +19,8 @@ APPEARANCE_REACH = 8
 """Rows of its input that a result of the second appearance blocks depends on, above its own: eight 3 x 3 kernels."""
 OUT_REACH = 4
 """The same of out_conv: 16 rows of the picture hold the reach of its kernels, 3 + 1 + 2 (2 + 1) + 4 pixels."""
+MAX_STRIDE = 64
+"""Pixels of the crop per pixel of the smallest feature map, the last one of trans_conv."""
 ANGLE = 3.14159  # the published constant, not pi: it is in the weights
 
 

@@ -18,6 +18,14 @@ class DiscriminatorBlock(nn.Module):
         return self.pool(F.leaky_relu(self.conv(x), 0.2, inplace=True))
 
 
+def min_image_side(num_blocks: int) -> int:
+    """Smallest height and width in pixels that a discriminator of so many blocks can score."""
+    side = 4  # the last block's kernel
+    for _ in range(num_blocks - 1):
+        side = 2 * side + 3  # before the average pool, and before the 4x4 kernel
+    return side
+
+
 class Discriminator(nn.Module):
     """Scores overlapping patches; trained by least squares to 1 for real and 0 for generated pictures.
 

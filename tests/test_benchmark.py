@@ -15,6 +15,7 @@ from dataset.manifest import read_manifest
 from models.dinet import AdaAT
 from utils.benchmark import benchmarking as benchmark
 from utils.benchmark.published_inference import PublishedDubbing
+from utils.errors import UserError
 from utils.face.landmarks import follow_face
 from utils.face.tracker import FaceTracker
 from utils.media.video_reader import VideoReader
@@ -33,6 +34,12 @@ def test_made_up_data_serves_training(tmp_path):
     sample = benchmark.PublishedSamples(videos, 4, 64)[1]
     assert [tuple(part.shape) for part in sample] == [(3, 104, 80), (3, 104, 80), (15, 104, 80), (29, 5)]
     assert sample[1][:, 32:96, 8:72].abs().max() == 0 and sample[0].max() <= 1
+
+
+def test_a_mouth_region_too_small_for_the_discriminator_is_refused(tmp_path):
+    options = BenchmarkParser().parse_args(["training", "--mouth_region_size", "32"])
+    with pytest.raises(UserError, match=r"^--mouth_region_size: 32 has crops of 40 x 52 .* use 64 or more$"):
+        benchmark.training(options)
 
 
 def test_both_loops_are_measured_in_one_run(tmp_path):

@@ -130,6 +130,19 @@ def test_a_frame_run_leaves_checkpoints_of_the_published_layout_a_log_and_pictur
     assert {path.name for path in (folder / "pictures").iterdir()} == {"epoch_0001_train.png", "epoch_0002_train.png"}
 
 
+def test_a_run_says_what_it_does_and_names_its_checkpoint(inputs, tmp_path, caplog):
+    caplog.set_level("INFO")
+    train_here("train_syncnet.py", "--train_data", inputs / "set/training_json.json", *COMMON, "--batch_size", 2,
+               "--max_steps", 1, "--result_path", tmp_path)  # fmt: skip
+    start, *_, checkpoint, end = (record.message for record in caplog.records)
+    assert start == (
+        "training on the CPU: 4 samples per epoch, 2 steps of 2, epoch 1 to 400, at most 1 steps; "
+        f"results in {tmp_path}"
+    )
+    assert checkpoint == f"checkpoint: {tmp_path / 'syncnet_model_epoch_1_step_1.pth'}"
+    assert end.startswith("training ends")
+
+
 def test_a_clip_run_takes_over_both_networks_of_the_frame_stage(frame_run, clip_run):
     start = read_checkpoint(last_checkpoint(frame_run[1]), "--x").networks
     after = read_checkpoint(last_checkpoint(clip_run[1]), "--x").networks

@@ -23,6 +23,7 @@ from golden.networks import (
 
 from models.build import NetworkSettings, make_dinet_networks
 from models.dinet import ANGLE, AdaAT, DINet
+from models.discriminator import Discriminator, min_image_side
 from models.inference_form import fold_norms, to_inference_form
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet, initialise
@@ -201,6 +202,13 @@ class TestDiscriminator:
             outputs, score = discriminator(channels)(uniform_tensor(1003, BATCH, channels, HEIGHT, WIDTH))
         assert largest_difference(score, golden_forward[name]) < 1e-4
         assert [x.shape[1] for x in outputs] == [128, 256, 256, 256]
+
+    @pytest.mark.parametrize("blocks", [1, 3, 4, 5])
+    def test_smallest_image(self, blocks):
+        network, side = Discriminator(3, 4, blocks, 8), min_image_side(blocks)
+        assert network(torch.rand(1, 3, side, side))[1].shape == (1, 1, 1, 1)
+        with pytest.raises(RuntimeError, match="Kernel size"):
+            network(torch.rand(1, 3, side, side - 1))
 
 
 class TestSyncNet:

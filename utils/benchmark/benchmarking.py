@@ -42,7 +42,7 @@ from utils.media.video_writer import VideoWriter
 from utils.media.yuv import rgb_patch, set_rgb_patch
 from utils.speech.features import KINDS, FeatureExtractor
 from utils.training.log import peak_memory
-from utils.training.networks import OptimisationSettings, TrainedNetworks
+from utils.training.networks import OptimisationSettings, TrainedNetworks, check_sizes
 from utils.training.steps import FrameStep, LossWeights
 from utils.training.vgg_weights import load_perceptual_network
 
@@ -271,6 +271,7 @@ def measure_training(options: argparse.Namespace, device: torch.device, data: Pa
 def training(options: argparse.Namespace) -> dict:
     """Figures of the training command."""
     device = choose_device(options.device)
+    check_sizes(NetworkSettings(), options.mouth_region_size, options.batch_size, True, "use 64 or more")
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(SEED)
     if options.threads is not None:

@@ -18,7 +18,7 @@ from utils.errors import UserError
 from utils.face.crop_geometry import mouth_region
 from utils.training.audio_stage import load_lip_teacher
 from utils.training.mouth_reader_stage import load_mouth_reader
-from utils.training.networks import OptimisationSettings, TrainedNetworks
+from utils.training.networks import OptimisationSettings, TrainedNetworks, check_sizes
 from utils.training.steps import ClipStep, LipTeaching, LossWeights
 from utils.training.trainer import (
     TrainingLoop,
@@ -65,6 +65,8 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     Raises:
         UserError: data, weights or options that do not fit.
     """
+    frames = options.batch_size * CLIP_FRAMES
+    check_sizes(pick(NetworkSettings, options), options.mouth_region_size, frames, options.lamb_gan > 0)
     syncnet_checkpoint = read_syncnet(options)
     frame = None
     if options.pretrained_frame_DINet_path is not None:

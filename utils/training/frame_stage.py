@@ -17,7 +17,7 @@ from utils.errors import UserError
 from utils.face.crop_geometry import mouth_region
 from utils.training.audio_stage import load_lip_teacher
 from utils.training.mouth_reader_stage import load_mouth_reader
-from utils.training.networks import OptimisationSettings, TrainedNetworks
+from utils.training.networks import OptimisationSettings, TrainedNetworks, check_sizes
 from utils.training.steps import FrameStep, LipTeaching, LossWeights
 from utils.training.trainer import (
     TrainingLoop,
@@ -39,6 +39,7 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
         UserError: data, weights or options that do not fit.
     """
     coarse = coarse_checkpoint(options.coarse2fine, options.coarse_model_path)
+    check_sizes(pick(NetworkSettings, options), options.mouth_region_size, options.batch_size, options.lamb_gan > 0)
     options.feature_channel = choose_feature_channel(options.feature_channel, coarse)
     perceptual = None
     if options.lamb_perception:

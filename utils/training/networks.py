@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,13 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from models.build import NetworkSettings
+from models.dinet import MAX_STRIDE
+from models.discriminator import min_image_side
 from utils.checkpoints import AVERAGE_SUFFIX, Checkpoint, load_network
 from utils.distributed import Processes, share_training
 from utils.errors import UserError
+from utils.face.crop_geometry import network_size
 from utils.training.optimizer import Update, make_autocast, make_optimizer
 
 logger = logging.getLogger(__name__)
@@ -152,6 +157,40 @@ class TrainedNetworks:
             raise UserError(f"{option}: {checkpoint.path}: the optimizer of {name} does not fit ({error})") from None
         for group in optimizer.param_groups:
             group.update(own)
+
+
+def check_sizes(
+    settings: NetworkSettings,
+    mouth_region_size: int,
+    batch_size: int,
+    gan: bool,
+    hint: str = "use a larger mouth region, fewer blocks (--D_num_blocks) or no discriminator (--lamb_gan 0)",
+) -> None:
+    """Refuse a mouth region or a batch that is too small for the networks of the DINet stages.
+
+    Args:
+        settings: see NetworkSettings.
+        mouth_region_size: side of the mouth region in pixels.
+        batch_size: frames per step, over all processes.
+        gan: the discriminators are trained.
+        hint: what to do about crops that are too small for the discriminator.
+
+    Raises:
+        UserError: naming the option.
+    """
+    height, width = network_size(mouth_region_size)
+    needed = min_image_side(settings.D_num_blocks)
+    if gan and min(height, width) < needed:
+        raise UserError(
+            f"--mouth_region_size: {mouth_region_size} has crops of {width} x {height} pixels, and a discriminator of "
+            f"{settings.D_num_blocks} blocks needs {needed} x {needed}; {hint}"
+        )
+    smallest_map = math.ceil(height / MAX_STRIDE) * math.ceil(width / MAX_STRIDE)
+    if batch_size * smallest_map == 1 and not settings.freeze_norms:
+        raise UserError(
+            f"--batch_size: 1 leaves the batch norm a single value per channel at --mouth_region_size "
+            f"{mouth_region_size}; use at least 2"
+        )
 
 
 def _moving_average(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], Any], None]:

@@ -83,6 +83,7 @@ class BatchSource(Protocol):
     """Where batches come from; see dataset.loading.Batches."""
 
     batch_size: int
+    epoch_samples: int
 
     @property
     def steps_per_epoch(self) -> int:
@@ -214,6 +215,7 @@ class TrainingLoop:
             log = stack.enter_context(contextlib.closing(self._open_log()))
             stop = stack.enter_context(stop_signals())
             log.write("start", position.step, asdict(position) | {"options": options or {}})
+            logger.info(self._start_line())
             # Closed also by an error: loader processes ignore SIGTERM, and the interpreter would wait for them at exit.
             batches = stack.enter_context(contextlib.closing(self.data.stream(position.epoch, position.step_in_epoch)))
             finished = self._finished(last_epoch)
@@ -230,6 +232,17 @@ class TrainingLoop:
                 finished = stopped or self._finished(last_epoch)
             self._save(log)
         logger.info(f"training ends before epoch {position.epoch}, after step {position.step}")
+
+    def _start_line(self) -> str:
+        device = self.networks.device
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+        shared = f" in {self.processes.count} processes" if self.processes.count > 1 else ""
+        limit = "" if self.settings.max_steps is None else f", at most {self.settings.max_steps} steps"
+        return (
+            f"training on {where}{shared}: {self.data.epoch_samples} samples per epoch, "
+            f"{self.data.steps_per_epoch} steps of {self.data.batch_size}, epoch {self.position.epoch} to "
+            f"{self.settings.non_decay + self.settings.decay}{limit}; results in {self.settings.result_path}"
+        )
 
     def _finished(self, last_epoch: int) -> bool:
         limit = self.settings.max_steps
@@ -367,6 +380,7 @@ class TrainingLoop:
             except UserError as error:
                 good = f"{earlier[-1]} is intact, go on from it with --resume" if earlier else "there is none before it"
                 raise UserError(f"{error}; {good}") from error
+            logger.info(f"checkpoint: {path}")
             self.folder.remove_old()
             log.write("checkpoint", position.step, {"path": str(path)})
         self.processes.wait()
