@@ -1,6 +1,7 @@
 """Option parsers that are built from settings: dataclasses whose fields carry their option's help and checks.
 
-A script's options and the settings that they fill stand in one place:
+A script's options and the settings that they fill stand in one place, beside the code that the settings steer
+(utils.settings has `option`):
 
     @dataclass(frozen=True)
     class EncoderSettings:
@@ -19,10 +20,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, NoReturn, TypeVar
 
+from utils.settings import OPTION, option, positive_int
+
 logger = logging.getLogger(__name__)
 Settings = TypeVar("Settings")
 
-_OPTION = "option"
+__all__ = ["ScriptParser", "join_detached_values", "make_settings", "option", "pick", "positive_int"]
 
 ASSERTS_DOWNLOAD = "https://drive.google.com/drive/folders/1rPtOo9Uuhc59YfFVv4gBmkh0_oG0nCQb"
 """Where the published asserts.zip (weights, example) lies."""
@@ -42,26 +45,6 @@ def join_detached_values(arguments: Sequence[str]) -> list[str]:
             joined.append(argument)
             detached = argument.startswith("--") and argument.endswith("=")
     return joined
-
-
-def option(
-    default: Any = MISSING, *, help: str, old: Iterable[str] = (), also: Iterable[str] = (), **named: Any
-) -> Any:
-    """A field of a settings dataclass that a command-line option of the same name fills.
-
-    Args:
-        default: of the field and of the option; without one the option is required. A list is copied.
-        help: text of the option, understood without its neighbours.
-        old: earlier names of the option, without dashes; they still work and print a hint.
-        also: other names of the option, without dashes, that stay.
-        **named: for argparse's add_argument: type, choices, nargs, action ... A default of False makes a flag.
-    """
-    if default is False and "action" not in named:
-        named["action"] = "store_true"
-    metadata = {_OPTION: {"help": help, "old": tuple(old), "also": tuple(also), **named}}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 def _deprecated(action: str | type[argparse.Action], name: str) -> type[argparse.Action]:
@@ -102,14 +85,14 @@ class ScriptParser(argparse.ArgumentParser):
         Raises:
             ValueError: a name that is no option of `settings`: a mistake in the script.
         """
-        known = {field.name: field for field in fields(settings) if _OPTION in field.metadata}
+        known = {field.name: field for field in fields(settings) if OPTION in field.metadata}
         names = list(known if names is None else names)
         if unknown := [name for name in (*names, *changed) if name not in known]:
             raise ValueError(f"{settings.__name__} has no options {unknown}")
         group = self.add_argument_group(title, description)
         for name in names:
             field = known[name]
-            named = dict(field.metadata[_OPTION])
+            named = dict(field.metadata[OPTION])
             old, also = named.pop("old"), named.pop("also")
             default = changed.get(name, _default(field))
             required = {"required": True} if default is MISSING else {"default": default}
@@ -126,14 +109,6 @@ class ScriptParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
-def positive_int(text: str) -> int:
-    """A whole number above 0."""
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
 
 
 def _default(field: dataclasses.Field) -> Any:

@@ -1,0 +1,41 @@
+"""Fields of settings dataclasses that carry their command-line option.
+
+Settings live beside the code that they steer; config/ builds the scripts' parsers from them (config.parser).
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import MISSING
+from typing import Any
+
+OPTION = "option"
+"""Key of a field's metadata that holds the option."""
+
+
+def option(
+    default: Any = MISSING, *, help: str, old: Iterable[str] = (), also: Iterable[str] = (), **named: Any
+) -> Any:
+    """A field of a settings dataclass that a command-line option of the same name fills.
+
+    Args:
+        default: of the field and of the option; without one the option is required. A list is copied.
+        help: text of the option, understood without its neighbours.
+        old: earlier names of the option, without dashes; they still work and print a hint.
+        also: other names of the option, without dashes, that stay.
+        **named: for argparse's add_argument: type, choices, nargs, action ... A default of False makes a flag.
+    """
+    if default is False and "action" not in named:
+        named["action"] = "store_true"
+    metadata = {OPTION: {"help": help, "old": tuple(old), "also": tuple(also), **named}}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def positive_int(text: str) -> int:
+    """A whole number above 0."""
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
