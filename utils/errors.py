@@ -1,10 +1,11 @@
 """How a script tells its user what went wrong."""
 
+import contextlib
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,11 +19,39 @@ class UserError(Exception):
     """
 
 
-def require_file(path: str | Path, option: str, hint: str = "") -> Path:
+@contextlib.contextmanager
+def blame(option: str, hint: str = "") -> Iterator[None]:
+    """Name the option that led to a UserError raised inside the block.
+
+    Low-level code knows the file, only the script knows which of its options named it:
+
+        with blame("--clips"):
+            reader = VideoReader(path)
+
+    The error keeps its type. One that begins with an option already stays as it is, so the innermost block counts.
+
+    Args:
+        option: command-line option, such as "--clips".
+        hint: what to do, added at the end of the line.
+    """
+    try:
+        yield
+    except UserError as error:
+        if not str(error).startswith("--"):
+            error.args = (f"{option}: {error}" + (f"; {hint}" if hint else ""),)
+        raise
+
+
+def require_file(path: str | Path, option: str | None = None, hint: str = "") -> Path:
     """Return `path` as a Path if it is a readable, non-empty file.
 
+    Args:
+        path: the file.
+        option: command-line option that named it; None where the caller wraps the call in `blame`.
+        hint: what to do, added at the end of the line.
+
     Raises:
-        UserError: naming `option`, with `hint` (what to do) at the end of the line.
+        UserError: not such a file.
     """
     path = Path(path)
     if path.is_dir():
@@ -35,7 +64,7 @@ def require_file(path: str | Path, option: str, hint: str = "") -> Path:
         problem = "is empty (0 bytes)"
     else:
         return path
-    raise UserError(f"{option}: {path} {problem}" + (f"; {hint}" if hint else ""))
+    raise UserError((f"{option}: " if option else "") + f"{path} {problem}" + (f"; {hint}" if hint else ""))
 
 
 def make_folder(path: Path, option: str) -> None:
