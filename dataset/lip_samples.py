@@ -11,54 +11,16 @@ from dataset.crops import Crops
 from dataset.manifest import Video
 from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, Drawn, SampleKey, Samples, SyncSamples
 from utils.errors import UserError
-from utils.face.landmarks import follow_face, read_openface_csv
+from utils.face.landmarks import absolute_lip_shapes, follow_face, lip_shapes, opening_and_width
+from utils.face.openface_csv import read_openface_csv
 
-LIPS = slice(48, 68)
-"""The mouth among the 68 points."""
-LIP_VALUES = 40
-"""Numbers of a lip shape: x and y of each point."""
-SCALE = 0.05
-"""Unit of lip shapes, as a share of the distance of the eyes: about how far lips move in speech."""
 LANDMARK_OPTION = "--openface_landmark_dir"
-
-
-def lip_shapes(points: np.ndarray) -> np.ndarray:
-    """Lips relative to the eyes and the nose, without the person's resting shape.
-
-    Args:
-        points: 68 landmarks a frame, [N, 68, 2] pixels, NaN where there is no face; one frame at least has one.
-
-    Returns:
-        float32 [N, LIP_VALUES], (x, y) of the points 48..67 in units of SCALE distances of the eyes, their median
-        over the video subtracted; NaN where there is no face.
-    """
-    lips = _upright_lips(points)
-    return lips - np.nanmedian(lips, axis=0)
-
-
-def _upright_lips(points: np.ndarray) -> np.ndarray:
-    """As lip_shapes, with the resting shape left in."""
-    left, right = points[:, 36:42].mean(1), points[:, 42:48].mean(1)
-    across = right - left
-    distance = np.linalg.norm(across, axis=1)[:, None, None]
-    cos, sin = (across / distance[:, 0]).T
-    upright = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)  # [N, 2, 2]
-    lips = (points[:, LIPS] - points[:, 27:36].mean(1, keepdims=True)) @ upright.swapaxes(1, 2) / distance
-    return (lips / SCALE).reshape(len(points), LIP_VALUES).astype(np.float32)
-
-
-def lip_measures(shapes: np.ndarray) -> np.ndarray:
-    """Opening (points 62 to 66) and width (48 to 54) of the lips, [..., 2], from lip shapes: beyond those at rest,
-    if the shapes are.
-    """
-    x, y = shapes[..., 0::2], shapes[..., 1::2]
-    return np.stack([y[..., 18] - y[..., 14], x[..., 6] - x[..., 0]], -1)
 
 
 class LipSamples:
     """Five slots of speech and the lip shape of the frame in their middle.
 
-    Gives audio [B, channels, T] and lips [B, LIP_VALUES]. For `dataset.loading.Batches`.
+    Gives audio [B, channels, T] and lips [B, LIP_SHAPE_VALUES]. For `dataset.loading.Batches`.
 
     Args:
         videos: of the training json; those without landmarks are refused.
@@ -124,7 +86,7 @@ class LipSamples:
 class MouthSamples(Samples):
     """A mouth and how far its lips are open and how wide.
 
-    Gives mouths [B, 3, m, m], RGB in [0, 1], and lips [B, 2], see lip_measures, the resting shape left in.
+    Gives mouths [B, 3, m, m], RGB in [0, 1], and lips [B, 2], opening and width, the resting shape left in.
 
     Args:
         landmark_dirs: see LipSamples.
@@ -135,7 +97,7 @@ class MouthSamples(Samples):
         self._lips: dict[str, np.ndarray] = {}
         self._paths: dict[str, list[str]] = {}
         for video in self.videos:
-            lips = lip_measures(_upright_lips(read_points(video, landmark_dirs)))
+            lips = _measures(absolute_lip_shapes(read_points(video, landmark_dirs)))
             known = {frame for frame in range(len(lips)) if np.isfinite(lips[frame]).all()}
             paths = [path for clip in video.clips for path in clip.frame_paths if int(Path(path).stem) in known]
             if not paths:
@@ -163,7 +125,7 @@ class LipSyncSamples(SyncSamples):
 
     def __init__(self, *args, landmark_dirs: Sequence[Path], **options):
         super().__init__(*args, **options)
-        self._measures = {video.name: lip_measures(read_lip_shapes(video, landmark_dirs)) for video in self.videos}
+        self._measures = {video.name: _measures(read_lip_shapes(video, landmark_dirs)) for video in self.videos}
 
     def _labels(self, stretches: list[tuple[Video, int]], paths: list[str]) -> dict[str, np.ndarray]:
         (video, own_row), frame = stretches[0], int(Path(paths[0]).stem)
@@ -225,5 +187,9 @@ def read_points(video: Video, folders: Sequence[Path]) -> np.ndarray:
             "run data_processing.py --detect_landmark"
         )
     table = read_openface_csv(path, LANDMARK_OPTION)
-    frame_count = int(table.frame.max()) + 1
-    return follow_face(table, frame_count, np.zeros(1, int))
+    return follow_face(table)
+
+
+def _measures(shapes: np.ndarray) -> np.ndarray:
+    """Opening and width of the lips, [..., 2], from lip shapes [..., LIP_SHAPE_VALUES]."""
+    return np.stack(opening_and_width(shapes), -1)

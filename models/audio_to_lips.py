@@ -26,14 +26,3 @@ class LipReader(nn.Module):
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """See the class."""
         return self.head(self.audio_encoder(audio).mean(2))
-
-
-def lip_opening(shapes: torch.Tensor) -> torch.Tensor:
-    """How far the inner lips' middles are apart, [B], from lip shapes [B, 40]: (x, y) of the landmarks 48 to 67."""
-    heights = shapes[..., 1::2]
-    return heights[..., 66 - 48] - heights[..., 62 - 48]
-
-
-def lip_measures(shapes: torch.Tensor) -> torch.Tensor:
-    """Opening and width of the lips, [B, 2], from lip shapes [B, 40]; as `dataset.lip_samples.lip_measures`."""
-    return torch.stack([lip_opening(shapes), shapes[..., 2 * (54 - 48)] - shapes[..., 0]], -1)

@@ -24,7 +24,7 @@ MOST_NOISE = 0.05
 class MouthReader(nn.Module):
     """Mouth regions, RGB in [0, 1], [B, 3, m, m] of any size, to opening and width of the lips [B, 2].
 
-    Opening and width are those of `dataset.lip_samples.lip_measures`, the person's resting shape left in.
+    Opening and width are relative to the distance between the eyes; the person's resting shape is not subtracted.
 
     Args:
         dropout: share of the last features left out in training.

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from config.inference import EXAMPLE_SOURCE, SHIPPED_WEIGHTS
-from utils.dubbing.references import lip_opening
-from utils.face.analysis import prepare_source
-from utils.pipeline import StageClock
+from utils.face.analysis import analyze_video
+from utils.face.landmarks import lip_opening
+from utils.pipeline import StageTimer
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,7 +22,7 @@ def test_without_options_the_example_speaks(tmp_path):
     result = tmp_path / "asserts/inference_result/astronaut_facial_dubbing_add_audio.mp4"
     landmarks = tmp_path / "asserts/detected_landmark"
     source, dub = (
-        prepare_source(path, None, landmarks, None, "shot", lambda *_: None, StageClock())
+        analyze_video(path, None, landmarks, None, "shot", lambda *_: None, StageTimer())
         for path in (EXAMPLE_SOURCE, result)
     )
     assert len(dub.reader.times) == 254  # 10.14 s of speech at 25 frames a second

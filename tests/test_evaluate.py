@@ -32,12 +32,12 @@ from utils.evaluation.image_metrics import Flicker, compare, sharpness
 from utils.evaluation.lip_metrics import MAX_LAG, compare_openings, lag_curve, landmark_distance, lips_and_sound
 from utils.evaluation.lse import LipSyncErrorJudge, _face, face_boxes, judge_codes
 from utils.evaluation.sync_confidence import SyncJudge
-from utils.face.analysis import prepare_source
+from utils.face.analysis import analyze_video
 from utils.face.crop_geometry import CropBox
 from utils.media.audio import Waveform, load_waveform, write_wav
 from utils.media.video_reader import Frame, VideoReader
 from utils.media.video_writer import VideoWriter
-from utils.pipeline import StageClock
+from utils.pipeline import StageTimer
 from utils.speech.features import KINDS, SpeechFeatures, mel_features
 
 ROOT = Path(__file__).parent.parent
@@ -515,7 +515,7 @@ def test_sound_late_by_three_frames_is_found_on_real_clips(clips_dir, tmp_path):
     found = {}
     for name in CONFIRMED_CLIPS:
         path = clips_dir / f"{name}.mp4"
-        prepared = prepare_source(path, None, None, None, "shot", lambda *_: None, StageClock())
+        prepared = analyze_video(path, None, None, None, "shot", lambda *_: None, StageTimer())
         points = prepared.plan.points[prepared.reader.timeline(Fraction(25))]
         sound = load_waveform(path, "--clips")
         late = Waveform(np.concatenate([np.zeros(3 * 640, np.float32), sound.samples]), sound.rate)

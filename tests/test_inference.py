@@ -124,10 +124,10 @@ def test_only_the_mouth_region_and_its_ring_change(media, landmark_csv, tmp_path
     dubber = Dubber(Paint(), read_speech)
     dubber.dub(job, DubbingOptions(crf=5))
     reader = VideoReader(media / "face.mp4")
-    from utils.face.analysis import prepare_source
-    from utils.pipeline import StageClock
+    from utils.face.analysis import analyze_video
+    from utils.pipeline import StageTimer
 
-    plan = prepare_source(media / "face.mp4", landmark_csv, None, None, "shot", lambda *_: None, StageClock()).plan
+    plan = analyze_video(media / "face.mp4", landmark_csv, None, None, "shot", lambda *_: None, StageTimer()).plan
     result = VideoReader(tmp_path / "out.mp4")
     for old, new in zip(reader.frames(), result.frames(), strict=False):
         box, radius = plan.box(old.index), int(plan.radius[old.index])
@@ -323,8 +323,8 @@ def test_many_jobs_in_one_run(media, monkeypatch, capfd, caplog, tmp_path):
         f"{media / 'face.mp4'}, {tmp_path / 'two.wav'},\n"
     )
     reads = []
-    real = dubbing.prepare_source
-    monkeypatch.setattr(dubbing, "prepare_source", lambda *options: reads.append(options[0]) or real(*options))
+    real = dubbing.analyze_video
+    monkeypatch.setattr(dubbing, "analyze_video", lambda *options: reads.append(options[0]) or real(*options))
     arguments = ["--jobs", tmp_path / "jobs.csv", "--pretrained_clip_DINet_path", media / "mel64.pth"]
     arguments += ["--res_video_dir", tmp_path / "results", "--landmark_dir", tmp_path / "landmarks", "--resume"]
     status, _ = run_in_process(monkeypatch, capfd, arguments)

@@ -20,7 +20,8 @@ from models.syncnet import SyncNet
 from utils.checkpoints import SYNCNET, Metadata, read_checkpoint, write_checkpoint
 from utils.distributed import Processes
 from utils.errors import UserError
-from utils.face.landmarks import LandmarkTable, write_openface_csv
+from utils.face.landmarks import LandmarkTable
+from utils.face.openface_csv import write_openface_csv
 from utils.training.checkpoint_folder import CheckpointFolder
 from utils.training.log import TrainingLog
 from utils.training.trainer import StopSignals, check_metadata

@@ -1,7 +1,9 @@
 """Stages that overlap: each runs in a thread of its own, joined by bounded queues, in order."""
 
 import contextlib
+import ctypes
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +14,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _POLL_SECONDS = 0.1
+_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+_LARGE_BLOCK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
@@ -26,7 +30,7 @@ def _closing(items: Iterable) -> Iterator[None]:
 
 
 @dataclass
-class StageClock:
+class StageTimer:
     """Busy seconds of each stage, by name; stages that overlap add up to more than the wall time."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -118,3 +122,15 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
                 batch = []
         if batch:
             yield batch
+
+
+def limit_heap_fragmentation() -> None:
+    """Set glibc's malloc to return large blocks, such as frames, to the system at once (other C libraries: nothing).
+
+    By default glibc raises its threshold after the first freed frame, and later frames stay in the heap of the thread
+    that asked for them. With one thread per stage these heaps fragment: without this setting, the memory of a
+    five-minute dub at 1080p grew by a quarter.
+    """
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such setting
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)

@@ -46,7 +46,7 @@ def landmarks(picture: np.ndarray) -> np.ndarray:
     """The 68 points of the face, float32 [68, 2]."""
     tracker = FaceTracker(RATE)
     tracker.add(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
-    return follow_face(tracker.finish(np.zeros(1, int)), 1, np.zeros(1, int))[0]
+    return follow_face(tracker.finish())[0]
 
 
 class Portrait:

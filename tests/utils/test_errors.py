@@ -23,7 +23,7 @@ def test_the_innermost_option_is_named_once():
 def test_blame_leaves_other_errors_and_successes_alone():
     with blame("--clips"):
         pass
-    with pytest.raises(ValueError, match="^a bug$"), blame("--clips"):
+    with pytest.raises(ValueError, match=r"^a bug$"), blame("--clips"):
         raise ValueError("a bug")
 
 

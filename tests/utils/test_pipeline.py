@@ -3,11 +3,11 @@ import time
 
 import pytest
 
-from utils.pipeline import StageClock, batched, in_background
+from utils.pipeline import StageTimer, batched, in_background
 
 
 def test_order_is_kept_through_several_threads():
-    clock = StageClock()
+    clock = StageTimer()
     items = in_background(batched(iter(range(10)), 3), 1)
     items = in_background(clock.apply("double", lambda batch: [2 * i for i in batch], items), 1)
     assert list(items) == [[0, 2, 4], [6, 8, 10], [12, 14, 16], [18]]
@@ -51,8 +51,8 @@ def test_all_threads_end_when_the_work_is_given_up(how):
         return item
 
     items = in_background(source(), 2)
-    items = in_background(StageClock().apply("a", stage, items), 2)
-    items = in_background(StageClock().apply("b", lambda item: item, items), 2)
+    items = in_background(StageTimer().apply("a", stage, items), 2)
+    items = in_background(StageTimer().apply("b", lambda item: item, items), 2)
     if how == "close":
         next(items)
         items.close()

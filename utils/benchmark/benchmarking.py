@@ -32,7 +32,8 @@ from utils.dubbing.blending import first_seen_row
 from utils.dubbing.engine import Dubber, DubbingJob, DubbingOptions, Speech
 from utils.dubbing.generator import DINetMouthGenerator
 from utils.face.crop_geometry import mouth_region, network_size
-from utils.face.landmarks import follow_face, write_openface_csv
+from utils.face.landmarks import follow_face
+from utils.face.openface_csv import write_openface_csv
 from utils.face.tracker import FaceTracker
 from utils.files import atomic_path
 from utils.media.audio import Waveform, load_waveform, write_wav

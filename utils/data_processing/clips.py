@@ -15,7 +15,8 @@ from utils.data_processing.video_cutting import check_even, open_training_video
 from utils.errors import UserError
 from utils.face.crop import cut_face
 from utils.face.crop_geometry import TRAINING_SCALE_RANGE, CropBox, check_window, crop_box
-from utils.face.landmarks import check_table_fits, follow_face, read_openface_csv
+from utils.face.landmarks import follow_face
+from utils.face.openface_csv import check_table_fits, read_openface_csv
 from utils.media.images import read_picture, write_jpeg
 
 _LANDMARK_OPTION = "--openface_landmark_dir"

@@ -28,7 +28,7 @@ from utils.data_processing.video_cutting import (
     write_span,
 )
 from utils.errors import UserError
-from utils.face.landmarks import write_openface_csv
+from utils.face.openface_csv import write_openface_csv
 from utils.face.tracker import FaceTracker
 from utils.files import file_fingerprint
 from utils.media.audio import load_waveform, write_wav

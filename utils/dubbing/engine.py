@@ -18,15 +18,14 @@ from utils.dubbing.blending import first_seen_row, match_colour, paste_face, pas
 from utils.dubbing.generator import MouthGenerator, crops_to_tensor, tensor_to_crops
 from utils.dubbing.references import parse_reference_frames, random_references, spread_references
 from utils.errors import UserError, require_file
-from utils.face.analysis import PreparedSource, Progress, prepare_source
+from utils.face.analysis import AnalyzedVideo, Progress, analyze_video
 from utils.face.crop import FaceCrop, cut_face
 from utils.face.crop_geometry import network_size
 from utils.files import file_fingerprint
 from utils.media.video_reader import Frame
 from utils.media.video_writer import VideoWriter
 from utils.media.yuv import Colour, set_rgb_patch
-from utils.memory import return_large_blocks
-from utils.pipeline import StageClock, batched, in_background
+from utils.pipeline import StageTimer, batched, in_background, limit_heap_fragmentation
 from utils.speech.features import SpeechFeatures
 
 QUEUED_BATCHES = 2
@@ -125,7 +124,7 @@ class Dubber:
         self.generator = generator
         self.read_speech = read_speech
         self.landmark_dir = landmark_dir
-        self._last: tuple[tuple, PreparedSource, list[int]] | None = None
+        self._last: tuple[tuple, AnalyzedVideo, list[int]] | None = None
 
     def dub(
         self, job: DubbingJob, options: DubbingOptions | None = None, progress: Progress | None = None
@@ -145,9 +144,9 @@ class Dubber:
         for path in (job.source, job.audio):
             if job.result.exists() and path.exists() and job.result.samefile(path):
                 raise UserError(f"{job.result} is to be read and to be written; give the result another name")
-        return_large_blocks()
+        limit_heap_fragmentation()
         start = time.perf_counter()
-        clock = StageClock()
+        clock = StageTimer()
         speech = self.read_speech(job.audio)
         clock.add("speech features", time.perf_counter() - start)
         prepared, references = self._prepare(job, options, progress, clock)
@@ -161,8 +160,8 @@ class Dubber:
         return DubbingReport(job.result, count, rate, untouched, references, clock.seconds, total)
 
     def _prepare(
-        self, job: DubbingJob, options: DubbingOptions, progress: Progress, clock: StageClock
-    ) -> tuple[PreparedSource, list[int]]:
+        self, job: DubbingJob, options: DubbingOptions, progress: Progress, clock: StageTimer
+    ) -> tuple[AnalyzedVideo, list[int]]:
         """The source, its references handed to the generator; nothing to do where the last job had the same one."""
         choices = (options.face, options.crop_radius, options.reference_selection, options.reference_frames)
         source = require_file(job.source, "--source_video_path")
@@ -177,7 +176,7 @@ class Dubber:
         )
         if self._last is None or self._last[0] != key:
             self._last = None
-            prepared = prepare_source(
+            prepared = analyze_video(
                 job.source, job.landmark_path, self.landmark_dir, options.face, options.crop_radius, progress, clock
             )
             begin = time.perf_counter()
@@ -186,7 +185,7 @@ class Dubber:
             self._last = (key, prepared, references)
         return self._last[1:]
 
-    def _choose_references(self, prepared: PreparedSource, options: DubbingOptions) -> list[int]:
+    def _choose_references(self, prepared: AnalyzedVideo, options: DubbingOptions) -> list[int]:
         """Choose the reference frames and hand their crops to the generator."""
         info = prepared.reader.info
         size = network_size(self.generator.mouth_region_size)
@@ -215,13 +214,13 @@ class Dubber:
 
     def _dubbed(
         self,
-        prepared: PreparedSource,
+        prepared: AnalyzedVideo,
         features: SpeechFeatures,
         rate: Fraction,
         count: int,
         options: DubbingOptions,
         first_row: int,
-        clock: StageClock,
+        clock: StageTimer,
     ) -> Iterator[list[_Tick]]:
         """Yield batches of `count` dubbed frames; every stage before the last runs in a thread of its own.
 
@@ -271,14 +270,14 @@ class Dubber:
     def _write(
         self,
         batches: Iterator[list[_Tick]],
-        prepared: PreparedSource,
+        prepared: AnalyzedVideo,
         speech: Speech,
         job: DubbingJob,
         rate: Fraction,
         count: int,
         options: DubbingOptions,
         progress: Progress,
-        clock: StageClock,
+        clock: StageTimer,
     ) -> int:
         """Encode the frames; returns how many were left as they were."""
         info = prepared.reader.info

@@ -6,24 +6,10 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.face.crop_plan import CropPlan
+from utils.face.landmarks import frontality, lip_opening
 
 REFERENCE_COUNT = 5
 CANDIDATES_PER_REFERENCE = 3
-
-INNER_LIP_TOP, INNER_LIP_BOTTOM = 62, 66
-
-
-def lip_opening(points: np.ndarray) -> np.ndarray:
-    """Distance of the inner lips [...] as a share of the outer eye distance, from landmarks [..., 68, 2]."""
-    opening = np.linalg.norm(points[..., INNER_LIP_BOTTOM, :] - points[..., INNER_LIP_TOP, :], axis=-1)
-    return opening / np.maximum(np.linalg.norm(points[..., 45, :] - points[..., 36, :], axis=-1), 1e-6)
-
-
-def frontality(points: np.ndarray) -> np.ndarray:
-    """How much the head faces the camera: 1 with the nose midway between the eyes, 0 in profile; [..., 68, 2]."""
-    left = np.linalg.norm(points[..., 30, :] - points[..., 36, :], axis=-1)
-    right = np.linalg.norm(points[..., 30, :] - points[..., 45, :], axis=-1)
-    return np.minimum(left, right) / np.maximum(np.maximum(left, right), 1e-6)
 
 
 def parse_reference_frames(text: str, plan: CropPlan) -> list[int]:

@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.dubbing.references import lip_opening
 from utils.errors import UserError
 from utils.evaluation.csim import FaceIdentity, cosine_similarity
 from utils.evaluation.image_metrics import Flicker, compare, mean_scores, sharpness
@@ -20,14 +19,14 @@ from utils.evaluation.lip_metrics import compare_openings, landmark_distance, li
 from utils.evaluation.lpips_fid import FrechetDistance, PerceptualDistance
 from utils.evaluation.lse import LipSyncErrorJudge
 from utils.evaluation.sync_confidence import SyncJudge
-from utils.face.analysis import NoFaceError, PreparedSource, prepare_source
+from utils.face.analysis import AnalyzedVideo, NoFaceError, analyze_video
 from utils.face.crop import cut_face
 from utils.face.crop_geometry import CropBox, mouth_region, network_size
 from utils.face.crop_plan import CropPlan
-from utils.face.landmarks import POINTS
+from utils.face.landmarks import POINTS, lip_opening
 from utils.media.audio import check_not_silent, load_waveform
 from utils.media.video_reader import VideoReader
-from utils.pipeline import StageClock, batched, in_background
+from utils.pipeline import StageTimer, batched, in_background
 from utils.speech.features import SLOTS_PER_SECOND, FeatureExtractor, mel_features
 
 logger = logging.getLogger(__name__)
@@ -125,14 +124,14 @@ class Evaluator:
         clock: receives the busy seconds of each stage.
     """
 
-    def __init__(self, instruments: Instruments, landmark_dir: Path | None, clock: StageClock | None = None):
+    def __init__(self, instruments: Instruments, landmark_dir: Path | None, clock: StageTimer | None = None):
         self.instruments = instruments
-        self.clock = clock or StageClock()
+        self.clock = clock or StageTimer()
         self._identity = FaceIdentity()
         self._identity_lock = threading.Lock()  # dlib's network is one object for the threads of both videos
         self._embeddings: dict[tuple[Path, int], np.ndarray | None] = {}
         self._prepared = lru_cache(maxsize=3)(
-            lambda path, option: prepare_source(
+            lambda path, option: analyze_video(
                 path, None, landmark_dir, None, "shot", lambda *_: None, self.clock, option
             )
         )
@@ -168,7 +167,7 @@ class Evaluator:
         openings = lip_opening(true), lip_opening(other)
         return Scores(comparison, len(alignment.reference), values, strip, openings, alignment.rate, curves)
 
-    def _against_driver(self, comparison: Comparison, generated: PreparedSource) -> tuple[float, float]:
+    def _against_driver(self, comparison: Comparison, generated: AnalyzedVideo) -> tuple[float, float]:
         """Correlation and lag of the lip openings with those of the one who spoke the words, moment by moment."""
         try:
             driver = self._prepared(comparison.driver, comparison.reference_option)
@@ -181,7 +180,7 @@ class Evaluator:
         opening = compare_openings(spoken[:common], dubbed[:common])
         return opening.unshifted, opening.lag
 
-    def _dub(self, comparison: Comparison) -> PreparedSource:
+    def _dub(self, comparison: Comparison) -> AnalyzedVideo:
         """The scored video. One without a face is a bad dub, not a mistake: its pictures still have scores."""
         try:
             return self._prepared(comparison.generated, comparison.generated_option)
@@ -190,13 +189,13 @@ class Evaluator:
         reader = VideoReader(comparison.generated, comparison.generated_option)
         count = len(reader.times)
         points = np.full((count, POINTS, 2), np.nan, np.float32)
-        return PreparedSource(reader, CropPlan(points, np.zeros(count, int), np.zeros(count, np.float32)))
+        return AnalyzedVideo(reader, CropPlan(points, np.zeros(count, int), np.zeros(count, np.float32)))
 
     def _pictures(
         self,
         comparison: Comparison,
-        reference: PreparedSource,
-        generated: PreparedSource,
+        reference: AnalyzedVideo,
+        generated: AnalyzedVideo,
         alignment: _Alignment,
         progress: Callable[[int, int], None] | None,
     ) -> tuple[dict[str, float], list[tuple[np.ndarray, np.ndarray]]]:
@@ -277,7 +276,7 @@ class Evaluator:
         return values, strip
 
     def _pairs(
-        self, reference: PreparedSource, generated: PreparedSource, alignment: _Alignment
+        self, reference: AnalyzedVideo, generated: AnalyzedVideo, alignment: _Alignment
     ) -> Iterator[tuple[_View | None, _View | None]]:
         """Yield what both videos show at each tick; None twice where the true one has no whole face."""
         usable = reference.plan.weight[alignment.reference] == 1
@@ -298,7 +297,7 @@ class Evaluator:
 
     def _views(
         self,
-        prepared: PreparedSource,
+        prepared: AnalyzedVideo,
         order: np.ndarray,
         boxes: Iterable[CropBox | None],
         size: tuple[int, int],
@@ -329,7 +328,7 @@ class Evaluator:
     def _score_sound(
         self,
         comparison: Comparison,
-        generated: PreparedSource,
+        generated: AnalyzedVideo,
         values: dict[str, float],
         curves: dict[str, np.ndarray],
     ) -> None:

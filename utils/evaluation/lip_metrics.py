@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.dubbing.references import lip_opening
+from utils.face.landmarks import lip_opening
 
 MAX_LAG = 12
 """Lags are looked for up to this many frames each way."""

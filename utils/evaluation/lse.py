@@ -20,7 +20,7 @@ from config.evaluate import LSE_ADDRESS, LSE_OPTION
 from models.chung_syncnet import ChungSyncNet
 from utils.checkpoints import read_torch_file
 from utils.errors import UserError
-from utils.face.analysis import PreparedSource
+from utils.face.analysis import AnalyzedVideo
 from utils.face.crop import cut_face
 from utils.face.crop_geometry import CropBox
 from utils.media.audio import Waveform
@@ -75,7 +75,7 @@ class LipSyncErrorJudge:
         self.device = device
 
     @torch.inference_mode()
-    def measure(self, video: PreparedSource, waveform: Waveform) -> LipSyncError:
+    def measure(self, video: AnalyzedVideo, waveform: Waveform) -> LipSyncError:
         """Judge a video with its sound, mono at 16 kHz; memory does not grow with its length but for the codes."""
         from python_speech_features import mfcc
 
@@ -96,7 +96,7 @@ class LipSyncErrorJudge:
             heard.append(self.network.hear(torch.stack(stretches)[:, None].to(self.device)).cpu())
         return judge_codes(torch.cat(seen), torch.tensor(places), torch.cat(heard))
 
-    def _faces(self, video: PreparedSource, windows: int) -> Iterator[tuple[torch.Tensor, int]]:
+    def _faces(self, video: AnalyzedVideo, windows: int) -> Iterator[tuple[torch.Tensor, int]]:
         """Yield (faces float32 [3, 5, SIDE, SIDE], number of the first) of all five successive frames with a face."""
         order = video.reader.timeline(RATE)
         boxes = face_boxes(video.plan.points[order])

@@ -9,19 +9,13 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.face.crop_plan import CropPlan, plan_crops
-from utils.face.landmarks import (
-    LandmarkTable,
-    check_table_fits,
-    fill_gaps,
-    follow_face,
-    read_openface_csv,
-    write_openface_csv,
-)
+from utils.face.landmarks import LandmarkTable, fill_gaps, follow_face
+from utils.face.openface_csv import check_table_fits, read_openface_csv, write_openface_csv
 from utils.face.tracker import FaceTracker
 from utils.files import file_fingerprint
 from utils.media.shots import ShotDetector
 from utils.media.video_reader import VideoInfo, VideoReader
-from utils.pipeline import StageClock, in_background
+from utils.pipeline import StageTimer, in_background
 
 MAX_GAP_SECONDS = 0.4
 """Landmarks missing for no longer than this are interpolated; beyond it the frame stays as it was."""
@@ -35,23 +29,23 @@ class NoFaceError(UserError):
 
 
 @dataclass(frozen=True)
-class PreparedSource:
+class AnalyzedVideo:
     """All that is known about a source video before it is dubbed."""
 
     reader: VideoReader
     plan: CropPlan
 
 
-def prepare_source(
+def analyze_video(
     source: Path,
     landmark_path: Path | None,
     landmark_dir: Path | None,
     face: int | None,
     crop_radius: str,
     progress: Progress,
-    clock: StageClock,
+    clock: StageTimer,
     option: str = "--source_video_path",
-) -> PreparedSource:
+) -> AnalyzedVideo:
     """Read the source once and plan its crops.
 
     Args:
@@ -97,7 +91,7 @@ def prepare_source(
             table = read_openface_csv(cache)  # its rounding included: the next run must give the same result
     elif landmark_path != cache:
         check_table_fits(table, count, info.width, info.height, landmark_path, "--source_openface_landmark_path")
-    return PreparedSource(reader, _plan(table, shots, count, info, face, crop_radius, option))
+    return AnalyzedVideo(reader, _plan(table, shots, count, info, face, crop_radius, option))
 
 
 def landmark_cache(source: Path, landmark_dir: Path) -> Path:

@@ -2,14 +2,14 @@
 
 The crop is 3.25 r high and 2.5 r wide for a crop radius r, and holds the mouth region: the square that the network
 fills in. Network side, a mouth region of m pixels has crops of height 3m/2 + m/8 and width m + m/4.
-Source: the published data preparation, as written down in the project's design notes.
+Matches utils/data_processing.py of MRzzm/DINet.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-NOSE_BRIDGE, NOSE_BASE, MOUTH_LEFT, MOUTH_RIGHT = 29, 33, 48, 54
+from utils.face.landmarks import MOUTH_LEFT, MOUTH_RIGHT, NOSE_BASE, NOSE_BRIDGE
 
 INFERENCE_SCALE = 1.05
 """Scale s of the frame to dub."""

@@ -1,11 +1,11 @@
 """Which crop each frame of a video gets, and how strongly it is dubbed."""
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from utils.face.crop_geometry import CropBox, crop_box, frame_radius, round_radius
+from utils.media.shots import shot_ranges
 
 MIN_RADIUS = 8
 """Smaller faces (pixels of crop radius) have no mouth to speak of."""
@@ -38,12 +38,6 @@ class CropPlan:
     def usable(self) -> np.ndarray:
         """Bool [N]: frames that have a crop."""
         return self.radius > 0
-
-
-def shot_ranges(shots: np.ndarray, frame_count: int) -> list[slice]:
-    """Slices of the frames of each shot, from the sorted first frames of the shots."""
-    bounds = [*[int(start) for start in shots if start < frame_count], frame_count]
-    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 def plan_crops(

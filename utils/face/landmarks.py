@@ -1,31 +1,42 @@
-"""68-point face landmarks of a video: OpenFace's csv, and one face followed through it."""
+"""The 68 face landmarks: which point is what, lip and head measures, and one face followed through a video.
 
-import csv
+Points are numbered from 0 as in iBUG's 300-W, which dlib and OpenFace follow. Left and right are those of the image.
+"""
+
 import itertools
-import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from utils.errors import UserError, require_file
-from utils.face.crop_plan import shot_ranges
-from utils.files import atomic_path
+from utils.errors import UserError
+from utils.media.shots import shot_ranges
 
-logger = logging.getLogger(__name__)
+Array = TypeVar("Array")
+"""A NumPy array or a PyTorch tensor."""
 
 POINTS = 68
+LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
+LEFT_EYE_CORNER, RIGHT_EYE_CORNER = 36, 45
+"""Outer corners of the eyes; their distance is the unit of distances in a face."""
+NOSE = slice(27, 36)
+NOSE_BRIDGE, NOSE_TIP, NOSE_BASE = 29, 30, 33
+MOUTH = slice(48, 68)
+MOUTH_LEFT, MOUTH_RIGHT = 48, 54
+INNER_LIP_TOP, INNER_LIP_BOTTOM = 62, 66
+"""Middles of the upper and the lower lip's inner edge."""
+
+LIP_SHAPE_VALUES = 2 * (MOUTH.stop - MOUTH.start)
+"""Length of a lip shape: x and y of each point of the mouth."""
+LIP_SHAPE_UNIT = 0.05
+"""Unit of lip shapes as a fraction of the distance between the eyes: about how far lips move in speech."""
+
 HELD_FRAMES = 5
 """Frames without landmarks at the beginning or end of a shot that take those of the nearest frame."""
 
 LINK_FRAMES = 50
 """A face that is away for longer than this begins a new track."""
-
-MOST_BAD_ROWS = 0.1
-"""Share of a csv's rows that may be cut off or without numbers; their frames then have no face."""
-
-_WAY_OUT = "run OpenFace on the video again, or leave the option out to detect the landmarks"
-_COORDINATES = [f"x_{i}" for i in range(POINTS)] + [f"y_{i}" for i in range(POINTS)]
 
 
 @dataclass(frozen=True)
@@ -42,110 +53,77 @@ class LandmarkTable:
     success: np.ndarray
     points: np.ndarray
 
-
-def read_openface_csv(path: Path, option: str = "--source_openface_landmark_path") -> LandmarkTable:
-    """Read OpenFace's csv, of any version and any choice of columns, by column name.
-
-    A few rows that are cut off or have something else than numbers are left out with a warning.
-
-    Raises:
-        UserError: not such a csv, one with more than MOST_BAD_ROWS such rows, or without a single tracked face.
-    """
-    path = require_file(path, option, _WAY_OUT)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in ("frame", *_COORDINATES) if name not in header]
-            if missing:
-                raise UserError(
-                    f"{option}: {path} has no column {missing[0]!r} ({len(missing)} of OpenFace's are missing); "
-                    f"{_WAY_OUT}"
-                )
-            column = {name: header.index(name) for name in header}
-            wanted = [column[name] for name in ("frame", *_COORDINATES)]
-            optional = {name: column[name] for name in ("face_id", "confidence", "success") if name in column}
-            values, extras, bad = [], [], []
-            for number, row in enumerate(reader, start=2):
-                if not any(cell.strip() for cell in row):
-                    continue
-                try:
-                    numbers = [float(row[index]) for index in (*wanted, *optional.values())]
-                    int(numbers[0])
-                except (ValueError, IndexError, OverflowError):
-                    bad.append(number)
-                    continue
-                values.append(numbers[: len(wanted)])
-                extras.append(numbers[len(wanted) :])
-    except (UnicodeDecodeError, csv.Error):
-        raise UserError(f"{option}: {path} is not a text file with comma-separated values; {_WAY_OUT}") from None
-    if bad:
-        problem = f"{option}: {path}, line {bad[0]} is cut off or has something else than numbers"
-        problem += f", as {len(bad) - 1} more" if len(bad) > 1 else ""
-        if len(bad) > MOST_BAD_ROWS * (len(bad) + len(values)):
-            raise UserError(f"{problem}; {_WAY_OUT}")
-        logger.warning(f"{problem}: left out")
-    if not values:
-        raise UserError(f"{option}: {path} has a header but no rows; {_WAY_OUT}")
-    table = np.array(values)
-    extra = dict(zip(optional, np.array(extras).T, strict=True))
-    frame = table[:, 0].astype(np.int64) - 1
-    if frame.min() < 0:
-        raise UserError(f"{option}: {path}: frame numbers must start at 1, as OpenFace writes them; {_WAY_OUT}")
-    finite = np.isfinite(table).all(axis=1)
-    success = finite & (extra.get("success", np.ones(len(table))) > 0)
-    if not success.any():
-        raise UserError(f"{option}: {path} has no frame in which a face was tracked (success 1); {_WAY_OUT}")
-    return LandmarkTable(
-        frame=frame,
-        face_id=extra.get("face_id", np.zeros(len(table))).astype(np.int64),
-        confidence=extra.get("confidence", np.ones(len(table))),
-        success=success,
-        points=table[:, 1:].reshape(-1, 2, POINTS).transpose(0, 2, 1).astype(np.float32),
-    )
+    @property
+    def frame_count(self) -> int:
+        """Frames up to the last that has a row."""
+        return int(self.frame.max()) + 1
 
 
-def write_openface_csv(path: Path, table: LandmarkTable, rate: float) -> None:
-    """Write a table in OpenFace's layout, coordinates to a hundredth of a pixel.
+def eye_distance(points: np.ndarray) -> np.ndarray:
+    """Distance of the outer eye corners in pixels, [...], from landmarks [..., 68, 2]."""
+    return np.linalg.norm(points[..., RIGHT_EYE_CORNER, :] - points[..., LEFT_EYE_CORNER, :], axis=-1)
+
+
+def lip_opening(points: np.ndarray) -> np.ndarray:
+    """Distance of the inner lips, [...], as a fraction of the outer eye distance, from landmarks [..., 68, 2]."""
+    opening = np.linalg.norm(points[..., INNER_LIP_BOTTOM, :] - points[..., INNER_LIP_TOP, :], axis=-1)
+    return opening / np.maximum(eye_distance(points), 1e-6)
+
+
+def frontality(points: np.ndarray) -> np.ndarray:
+    """How much a head [..., 68, 2] faces the camera, [...]: 1 with the nose midway between the eyes, 0 in profile."""
+    left = np.linalg.norm(points[..., NOSE_TIP, :] - points[..., LEFT_EYE_CORNER, :], axis=-1)
+    right = np.linalg.norm(points[..., NOSE_TIP, :] - points[..., RIGHT_EYE_CORNER, :], axis=-1)
+    return np.minimum(left, right) / np.maximum(np.maximum(left, right), 1e-6)
+
+
+def lip_shapes(points: np.ndarray) -> np.ndarray:
+    """Lip shapes of a video relative to the person's resting shape, independent of head position, size and tilt.
 
     Args:
-        path: the csv; its folder exists.
-        table: what to write.
-        rate: frames a second, for the column of time stamps.
+        points: landmarks [N, 68, 2] in pixels, NaN without a face; at least one frame has a face.
+
+    Returns:
+        float32 [N, LIP_SHAPE_VALUES]: (x, y) of the points 48..67 in units of LIP_SHAPE_UNIT eye distances, their
+        median over the video subtracted; NaN without a face.
     """
-    order = np.lexsort((table.face_id, table.frame))
-    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write(", ".join(("frame", "face_id", "timestamp", "confidence", "success", *_COORDINATES)) + "\n")
-        for row in order:
-            frame = table.frame[row]
-            head = f"{frame + 1}, {table.face_id[row]}, {frame / rate:.3f}, {table.confidence[row]:.2f}"
-            numbers = ", ".join(f"{value:.2f}" for value in table.points[row].T.ravel())
-            file.write(f"{head}, {int(table.success[row])}, {numbers}\n")
+    lips = absolute_lip_shapes(points)
+    return lips - np.nanmedian(lips, axis=0)
 
 
-def check_table_fits(table: LandmarkTable, frame_count: int, width: int, height: int, path: Path, option: str) -> None:
-    """Raise UserError where the landmarks cannot belong to a video of this length and size in pixels."""
-    last = int(table.frame.max()) + 1
-    if abs(last - frame_count) > max(3, 0.02 * frame_count):
-        raise UserError(
-            f"{option}: {path} holds the landmarks of another video: it has {last} frames, this video {frame_count}; "
-            f"{_WAY_OUT}"
-        )
-    points = table.points[table.success]
-    inside = (points >= 0).all(axis=-1) & (points[..., 0] < width) & (points[..., 1] < height)
-    if inside.mean() < 0.5:
-        raise UserError(
-            f"{option}: {path} holds the landmarks of another video: most lie outside its {width}x{height} pixels "
-            f"(up to x {points[..., 0].max():.0f}, y {points[..., 1].max():.0f}); {_WAY_OUT}"
-        )
+def absolute_lip_shapes(points: np.ndarray) -> np.ndarray:
+    """As lip_shapes, without subtracting the resting shape: relative to the middle of the nose."""
+    left, right = points[:, LEFT_EYE].mean(1), points[:, RIGHT_EYE].mean(1)
+    across = right - left
+    distance = np.linalg.norm(across, axis=1)[:, None, None]
+    cos, sin = (across / distance[:, 0]).T
+    upright = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)  # [N, 2, 2]
+    lips = (points[:, MOUTH] - points[:, NOSE].mean(1, keepdims=True)) @ upright.swapaxes(1, 2) / distance
+    return (lips / LIP_SHAPE_UNIT).reshape(len(points), LIP_SHAPE_VALUES).astype(np.float32)
 
 
-def follow_face(table: LandmarkTable, frame_count: int, shots: np.ndarray, face: int | None = None) -> np.ndarray:
+def opening_and_width(shapes: Array) -> tuple[Array, Array]:
+    """Lip opening (points 62 to 66, downwards) and width (48 to 54), [...] each, from lip shapes [..., 40].
+
+    Works on NumPy arrays and PyTorch tensors alike. Beyond the resting shape's where `shapes` are relative to it.
+    """
+    x, y = shapes[..., 0::2], shapes[..., 1::2]
+    first = MOUTH.start
+    opening = y[..., INNER_LIP_BOTTOM - first] - y[..., INNER_LIP_TOP - first]
+    return opening, x[..., MOUTH_RIGHT - first] - x[..., MOUTH_LEFT - first]
+
+
+def follow_face(
+    table: LandmarkTable,
+    frame_count: int | None = None,
+    shots: Sequence[int] | np.ndarray = (0,),
+    face: int | None = None,
+) -> np.ndarray:
     """Landmarks of one face through the video.
 
     Args:
         table: all faces.
-        frame_count: frames of the video, N.
+        frame_count: frames of the video, N; None: up to the table's last.
         shots: int [S], first frame of each shot, beginning with 0.
         face: face_id to take; None follows, in each shot, the face that covers most area over time.
 
@@ -155,6 +133,7 @@ def follow_face(table: LandmarkTable, frame_count: int, shots: np.ndarray, face:
     Raises:
         UserError: no face of that id.
     """
+    frame_count = table.frame_count if frame_count is None else frame_count
     rows = np.flatnonzero(table.success & (table.frame < frame_count))
     if face is not None:
         present = np.unique(table.face_id[rows])

@@ -6,6 +6,7 @@ start, after cuts, and once a second for new faces, and at the patch to see that
 """
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import cv2
 import numpy as np
 
 from utils.errors import UserError
-from utils.face.crop_plan import shot_ranges
-from utils.face.landmarks import POINTS, LandmarkTable
+from utils.face.landmarks import LEFT_EYE, POINTS, RIGHT_EYE, LandmarkTable
+from utils.media.shots import shot_ranges
 
 PREDICTOR_PATCH = 200
 """Side of the face in the patch that the predictor sees, in pixels."""
@@ -89,7 +90,7 @@ class _Pose:
 
 def _pose(points: np.ndarray) -> _Pose:
     """Pose of landmarks [68, 2], in the proportions of the boxes that dlib's predictor was trained on."""
-    eyes = points[42:48].mean(axis=0) - points[36:42].mean(axis=0)
+    eyes = points[RIGHT_EYE].mean(axis=0) - points[LEFT_EYE].mean(axis=0)
     angle = float(np.arctan2(eyes[1], eyes[0]))
     centre = points.mean(axis=0)
     spread = float(np.sqrt(((points - centre) ** 2).sum(axis=1).mean()))
@@ -169,7 +170,7 @@ class FaceTracker:
         self._luma = luma
         self._frame += 1
 
-    def finish(self, shots: np.ndarray) -> LandmarkTable:
+    def finish(self, shots: Sequence[int] | np.ndarray = (0,)) -> LandmarkTable:
         """Landmarks of all frames so far, smoothed inside the shots that begin at the frames `shots`, int [S].
 
         Frames without a face have a row with `success` false, as OpenFace writes them.

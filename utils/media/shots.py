@@ -1,5 +1,8 @@
 """Scene cuts, found while the frames pass by."""
 
+import itertools
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -55,3 +58,9 @@ class ShotDetector:
     def starts(self) -> np.ndarray:
         """First frame of each shot so far, int [S], beginning with 0."""
         return np.array([0, *self._cuts], dtype=np.int64)
+
+
+def shot_ranges(shots: Sequence[int] | np.ndarray, frame_count: int) -> list[slice]:
+    """Slices of the frames of each shot, from the sorted first frames of the shots."""
+    bounds = [*[int(start) for start in shots if start < frame_count], frame_count]
+    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from config.parser import pick
-from dataset.lip_samples import LIP_VALUES, LipSamples
+from dataset.lip_samples import LipSamples
 from dataset.loading import LoadingSettings, open_training_data
-from models.audio_to_lips import AUDIO_ENCODER, LipReader, lip_opening
+from models.audio_to_lips import AUDIO_ENCODER, LipReader
 from utils.checkpoints import Metadata, load_network, read_checkpoint
 from utils.distributed import Processes
+from utils.face.landmarks import LIP_SHAPE_VALUES, opening_and_width
 from utils.training.lip_step import LipStep
 from utils.training.networks import OptimisationSettings, TrainedNetworks
 from utils.training.trainer import TrainingLoop, TrainingSettings, check_metadata, describe_networks
@@ -30,14 +31,14 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     data = open_training_data(samples, pick(LoadingSettings, options), processes, device)
     torch.manual_seed(options.seed)
     networks = TrainedNetworks(
-        {AUDIO_ENCODER: LipReader(data.kind.channels, LIP_VALUES, options.dropout)},
+        {AUDIO_ENCODER: LipReader(data.kind.channels, LIP_SHAPE_VALUES, options.dropout)},
         {AUDIO_ENCODER: options.lr},
         pick(OptimisationSettings, options),
         processes,
         device,
     )
     metadata = describe_networks(None, data.kind)
-    step = LipStep(networks, AUDIO_ENCODER, "audio", {"opening": lip_opening})
+    step = LipStep(networks, AUDIO_ENCODER, "audio", {"opening": lambda shapes: opening_and_width(shapes)[0]})
     settings = pick(TrainingSettings, options)
     loop = TrainingLoop("audio", step, networks, data.train, data.held_out, settings, metadata, processes)
     loop.resume()
@@ -54,6 +55,6 @@ def load_lip_teacher(path: Path | None, metadata: Metadata) -> LipReader | None:
         return None
     checkpoint = read_checkpoint(path, TEACHER_OPTION, "train one with train_audio_encoder.py")
     check_metadata(checkpoint, replace(metadata, mouth_region_size=None, feature_channel=None), TEACHER_OPTION)
-    teacher = LipReader(metadata.audio_channel, LIP_VALUES)
+    teacher = LipReader(metadata.audio_channel, LIP_SHAPE_VALUES)
     load_network(teacher, checkpoint, AUDIO_ENCODER, TEACHER_OPTION)
     return teacher

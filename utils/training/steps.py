@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.audio_to_lips import lip_measures
 from models.losses import (
     CLIP_FRAMES,
     discriminator_loss,
@@ -21,6 +20,7 @@ from models.losses import (
     sync_loss,
 )
 from models.syncnet import SyncNet
+from utils.face.landmarks import opening_and_width
 
 Update = Callable[[torch.Tensor], None]
 """Takes a network's optimizer step from its loss."""
@@ -190,7 +190,8 @@ class FrameStep(TrainingStep):
         if self.teacher is None:
             return None
         with self.autocast():
-            return lip_measures(self.teaching.lip_gain * self.teacher(heard).float() - self.teacher(own).float())
+            moved = self.teaching.lip_gain * self.teacher(heard).float() - self.teacher(own).float()
+            return torch.stack(opening_and_width(moved), -1)
 
     def _picture_losses(self, fake: torch.Tensor, real: torch.Tensor, own: torch.Tensor | slice) -> Losses:
         """Losses of the pictures `own`, which hear the speech that belongs to them."""

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from helpers.faces import face
 
-from utils.dubbing.references import lip_opening, parse_reference_frames, random_references, spread_references
+from utils.dubbing.references import parse_reference_frames, random_references, spread_references
 from utils.errors import UserError
 from utils.face.crop_plan import plan_crops
+from utils.face.landmarks import lip_opening
 
 
 def make_plan(openings):

@@ -2,14 +2,8 @@ import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.face.landmarks import (
-    LandmarkTable,
-    check_table_fits,
-    fill_gaps,
-    follow_face,
-    read_openface_csv,
-    write_openface_csv,
-)
+from utils.face.landmarks import LandmarkTable, fill_gaps, follow_face
+from utils.face.openface_csv import check_table_fits, read_openface_csv, write_openface_csv
 
 ONE_SHOT = np.array([0])
 

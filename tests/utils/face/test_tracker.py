@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.dubbing.references import lip_opening
 from utils.errors import UserError
 from utils.face import tracker as face_tracker
 from utils.face.crop_geometry import frame_radius
-from utils.face.landmarks import follow_face, read_openface_csv
+from utils.face.landmarks import follow_face, lip_opening
+from utils.face.openface_csv import read_openface_csv
 from utils.face.tracker import FaceTracker
 from utils.media.video_reader import VideoReader
 
