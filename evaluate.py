@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config.evaluate import LSE_ADDRESS, LSE_OPTION, EvaluationParser
-from config.inference import InferenceParser
 from utils.errors import UserError, make_folder, require_file, run_script
 
 if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help or a mistyped path
@@ -120,19 +119,24 @@ def find_comparisons(options: argparse.Namespace) -> list["Comparison"]:
             align(true, other, comparison)  # videos that do not match are refused before anything slow starts
             comparisons.append(comparison)
         return comparisons
-    from inference import build_dubber, progress_bars
-    from utils.device import default_batch_size
-    from utils.dubbing.engine import DubbingJob, DubbingOptions
+    from utils.dubbing import DubbingJob, DubbingOptions, LoadSettings, load_dubber
+    from utils.progress import progress_bars
 
     clips = read_clip_list(options.clips)
-    defaults = InferenceParser().parse_args(["--source_video_path", str(clips[0]), "--driving_audio_path", "-"])
-    dubber = build_dubber(argparse.Namespace(**(vars(defaults) | vars(options))))
-    batch_size = options.batch_size or default_batch_size(dubber.generator.device)
+    settings = LoadSettings(
+        options.pretrained_clip_DINet_path,
+        options.deepspeech_model_path,
+        options.whisper_model,
+        options.landmark_dir,
+        device=options.device,
+        precision=options.precision,
+    )
+    dubber = load_dubber(settings, DubbingOptions(batch_size=options.batch_size))
 
     def dub(job: DubbingJob) -> None:
         logger.info(f"dubbing {job.result.name}")
         with progress_bars() as progress:
-            dubber.dub(job, DubbingOptions(batch_size=batch_size), progress)
+            dubber.dub(job, progress=progress)
 
     folder = options.result_dir / "dubbed"
     make_folder(folder, "--result_dir")

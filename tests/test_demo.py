@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from config.inference import EXAMPLE_SOURCE, SHIPPED_WEIGHTS
+from utils.dubbing.settings import EXAMPLE_SOURCE, SHIPPED_WEIGHTS
 from utils.face.analysis import analyze_video
 from utils.face.landmarks import lip_opening
 from utils.pipeline import StageTimer

@@ -21,12 +21,14 @@ from config.inference import InferenceParser
 from models.dinet import DINet
 from models.syncnet import SyncNet
 from utils.checkpoints import Metadata, write_checkpoint
+from utils.dubbing import DubbingJob, DubbingOptions, LoadSettings, load_dubber
 from utils.dubbing import engine as dubbing
-from utils.dubbing.engine import Dubber, DubbingJob, DubbingOptions, Speech, forward_backward
+from utils.dubbing.engine import Dubber, Speech, forward_backward
 from utils.dubbing.job_list import ListedJob, read_jobs
 from utils.errors import UserError, run_script
 from utils.face.crop_geometry import mouth_region
 from utils.media.video_reader import VideoReader
+from utils.progress import progress_bars
 from utils.speech.features import extract_features
 
 ROOT = Path(__file__).parent.parent
@@ -112,9 +114,7 @@ def test_a_generator_that_changes_nothing_gives_back_the_source(media, landmark_
 
 
 def test_width_and_average_of_the_weights_are_taken_from_the_file(media):
-    arguments = ["--source_video_path", "x", "--driving_audio_path", "x", "--device", "cpu"]
-    options = InferenceParser().parse_args([*arguments, "--pretrained_clip_DINet_path", str(media / "narrow64.pth")])
-    network = inference.build_dubber(options).generator.network
+    network = load_dubber(LoadSettings(str(media / "narrow64.pth"), device="cpu")).generator.network
     assert network.feature_channel == 32
     assert not any(value.any() for value in network.state_dict().values())
 
@@ -500,9 +500,8 @@ BAD = {
 
 
 def test_a_mouth_size_that_cannot_be_halved_is_refused(media):
-    options = InferenceParser().parse_args([WEIGHTS, str(media / "published.pth"), "--mouth_region_size", "48"])
     with pytest.raises(UserError, match=r"^--mouth_region_size: 48 is not a multiple of 32"):
-        inference.build_dubber(options)
+        load_dubber(LoadSettings(media / "published.pth", mouth_region_size=48))
 
 
 def test_a_source_is_not_overwritten(media, tmp_path):
@@ -590,7 +589,7 @@ class Terminal(io.StringIO):
 
 def test_one_bar_a_stage_is_shown(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with inference.progress_bars() as show:
+    with progress_bars() as show:
         for done in range(1, 6):
             show("landmarks", done, 0)
         for done in (2, 4):

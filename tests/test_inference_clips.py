@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_inference import Echo, read_speech
 
-from utils.dubbing.engine import Dubber, DubbingJob, DubbingOptions
+from utils.dubbing import Dubber, DubbingJob, DubbingOptions
 from utils.face.analysis import analyze_video
 from utils.media.video_reader import VideoReader
 from utils.pipeline import StageTimer

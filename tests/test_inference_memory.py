@@ -12,7 +12,7 @@ DUB = """
 import resource, sys
 from pathlib import Path
 from test_inference import Echo, read_speech
-from utils.dubbing.engine import Dubber, DubbingJob
+from utils.dubbing import Dubber, DubbingJob
 folder, audio = Path(sys.argv[1]), sys.argv[2]
 job = DubbingJob(folder / "face.mp4", folder / audio, folder / "out.mp4")
 Dubber(Echo(), read_speech, folder).dub(job)

@@ -12,13 +12,13 @@ import pytest
 import torch
 from helpers.training_data import PARSERS, PROJECT, run_script, train_here, write_perceptual_weights, write_training_set
 
-from config.inference import SHIPPED_WEIGHTS
 from dataset.manifest import read_manifest
 from models.build import NetworkSettings, make_dinet_networks
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
 from utils.checkpoints import SYNCNET, Metadata, read_checkpoint, write_checkpoint
 from utils.distributed import Processes
+from utils.dubbing.settings import SHIPPED_WEIGHTS
 from utils.errors import UserError
 from utils.face.landmarks import LandmarkTable
 from utils.face.openface_csv import write_openface_csv

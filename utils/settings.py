@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Any
 
 OPTION = "option"
@@ -39,3 +40,24 @@ def positive_int(text: str) -> int:
     if value <= 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
+
+
+def as_paths(settings: Any, *names: str) -> None:
+    """Turn strings into paths in the given fields of a frozen dataclass; for its `__post_init__`."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None:
+            object.__setattr__(settings, name, Path(value))
+
+
+def check_choices(settings: Any) -> None:
+    """See that fields with choices hold one of them, as the command line does; for a dataclass's `__post_init__`.
+
+    Raises:
+        ValueError: naming the field and the choices.
+    """
+    for field in dataclasses.fields(settings):
+        choices = field.metadata.get(OPTION, {}).get("choices")
+        value = getattr(settings, field.name)
+        if choices is not None and value is not None and value not in choices:
+            raise ValueError(f"{field.name} must be one of {', '.join(map(repr, choices))}, not {value!r}")

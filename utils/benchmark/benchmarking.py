@@ -29,8 +29,9 @@ from utils.data_processing.settings import clip_name, frame_name
 from utils.device import choose_device, choose_dtype, default_batch_size
 from utils.distributed import Processes
 from utils.dubbing.blending import first_seen_row
-from utils.dubbing.engine import Dubber, DubbingJob, DubbingOptions, Speech
+from utils.dubbing.engine import Dubber, Speech
 from utils.dubbing.generator import DINetMouthGenerator
+from utils.dubbing.settings import DubbingJob, DubbingOptions
 from utils.face.crop_geometry import mouth_region, network_size
 from utils.face.landmarks import follow_face
 from utils.face.openface_csv import write_openface_csv

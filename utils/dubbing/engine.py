@@ -6,7 +6,7 @@ The command line, the tests and any other front end call `Dubber.dub`.
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,11 +14,13 @@ import cv2
 import numpy as np
 import torch
 
+from utils.device import default_batch_size
 from utils.dubbing.blending import first_seen_row, match_colour, paste_face, paste_mask
 from utils.dubbing.generator import MouthGenerator, crops_to_tensor, tensor_to_crops
 from utils.dubbing.references import parse_reference_frames, random_references, spread_references
+from utils.dubbing.settings import DubbingJob, DubbingOptions, DubbingReport
 from utils.errors import UserError, require_file
-from utils.face.analysis import AnalyzedVideo, Progress, analyze_video
+from utils.face.analysis import AnalyzedVideo, analyze_video
 from utils.face.crop import FaceCrop, cut_face
 from utils.face.crop_geometry import network_size
 from utils.files import file_fingerprint
@@ -26,6 +28,7 @@ from utils.media.video_reader import Frame
 from utils.media.video_writer import VideoWriter
 from utils.media.yuv import Colour, set_rgb_patch
 from utils.pipeline import StageTimer, batched, in_background, limit_heap_fragmentation
+from utils.progress import Progress
 from utils.speech.features import SpeechFeatures
 
 QUEUED_BATCHES = 2
@@ -41,52 +44,6 @@ class Speech:
     features: SpeechFeatures
     duration: float
     path: Path
-
-
-@dataclass(frozen=True)
-class DubbingJob:
-    """One video to dub. `landmark_path` None detects landmarks; `face_video` None writes no video of the faces."""
-
-    source: Path
-    audio: Path
-    result: Path
-    landmark_path: Path | None = None
-    face_video: Path | None = None
-
-
-@dataclass(frozen=True)
-class DubbingOptions:
-    """How to dub. config/ explains each for users; `fps` None keeps the source's rate."""
-
-    blend: str = "feather"
-    crop_radius: str = "shot"
-    reference_selection: str = "spread"
-    reference_frames: str | None = None
-    seed: int = 456
-    face: int | None = None
-    fps: Fraction | None = None
-    batch_size: int = 2
-    crf: int = 18
-    preset: str = "fast"
-    video_codec: str = "libx264"
-
-
-@dataclass(frozen=True)
-class DubbingReport:
-    """What a dub did. `seconds` are busy seconds a stage; stages overlap, so their sum exceeds `total_seconds`."""
-
-    result: Path
-    frames: int
-    rate: Fraction
-    untouched_frames: int
-    references: list[int]
-    seconds: dict[str, float]
-    total_seconds: float
-
-    @property
-    def frames_per_second(self) -> float:
-        """Output frames per second of the whole dub."""
-        return self.frames / max(self.total_seconds, 1e-9)
 
 
 @dataclass
@@ -116,14 +73,20 @@ class Dubber:
         generator: makes faces with a new mouth; no one else may use it.
         read_speech: reads an audio file, as features that the generator was trained on.
         landmark_dir: where detected landmarks are kept, so that a second run on a video is quick; None keeps none.
+        options: how to dub where `dub` is not told otherwise.
     """
 
     def __init__(
-        self, generator: MouthGenerator, read_speech: Callable[[Path], Speech], landmark_dir: Path | None = None
+        self,
+        generator: MouthGenerator,
+        read_speech: Callable[[Path], Speech],
+        landmark_dir: str | Path | None = None,
+        options: DubbingOptions | None = None,
     ):
         self.generator = generator
         self.read_speech = read_speech
-        self.landmark_dir = landmark_dir
+        self.landmark_dir = None if landmark_dir is None else Path(landmark_dir)
+        self.options = options or DubbingOptions()
         self._last: tuple[tuple, AnalyzedVideo, list[int]] | None = None
 
     def dub(
@@ -132,18 +95,21 @@ class Dubber:
         """Write the result: the source with its mouth moving to the audio, as long as the audio.
 
         Args:
-            job: what to dub; the folder of the result exists.
-            options: how to dub.
+            job: what to dub.
+            options: how to dub; None: as the Dubber was told.
             progress: called from this thread as the work proceeds.
 
         Raises:
             UserError: unusable source, landmarks, audio or result. No partial result stays behind.
         """
-        options = options or DubbingOptions()
+        options = options or self.options
+        if options.batch_size is None:
+            options = replace(options, batch_size=default_batch_size(self.generator.device))
         progress = progress or (lambda stage, done, total: None)
         for path in (job.source, job.audio):
             if job.result.exists() and path.exists() and job.result.samefile(path):
                 raise UserError(f"{job.result} is to be read and to be written; give the result another name")
+        job.result.parent.mkdir(parents=True, exist_ok=True)
         limit_heap_fragmentation()
         start = time.perf_counter()
         clock = StageTimer()
@@ -164,7 +130,7 @@ class Dubber:
     ) -> tuple[AnalyzedVideo, list[int]]:
         """The source, its references handed to the generator; nothing to do where the last job had the same one."""
         choices = (options.face, options.crop_radius, options.reference_selection, options.reference_frames)
-        source = require_file(job.source, "--source_video_path")
+        source = require_file(job.source, job.source_option)
         landmarks = job.landmark_path and require_file(job.landmark_path, "--source_openface_landmark_path")
         key = (
             source,
@@ -177,7 +143,14 @@ class Dubber:
         if self._last is None or self._last[0] != key:
             self._last = None
             prepared = analyze_video(
-                job.source, job.landmark_path, self.landmark_dir, options.face, options.crop_radius, progress, clock
+                job.source,
+                job.landmark_path,
+                self.landmark_dir,
+                options.face,
+                options.crop_radius,
+                progress,
+                clock,
+                job.source_option,
             )
             begin = time.perf_counter()
             references = self._choose_references(prepared, options)

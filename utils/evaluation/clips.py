@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.dubbing.engine import Dubber, DubbingJob, Speech
+from utils.dubbing.engine import Dubber, Speech
+from utils.dubbing.settings import DubbingJob
 from utils.errors import UserError, require_file
 from utils.evaluation.evaluator import CROSS, MOUTH_REGION_SIZE, SELF, Comparison
 from utils.executors import local_executor, run_all, usable_cores
@@ -185,7 +186,11 @@ def baselines(comparison: Comparison, folder: Path, landmark_dir: Path | None) -
             comparison.same_words,
         )
         path = folder / name
-        engine.dub(DubbingJob(comparison.reference, sound, path))
+        engine.dub(
+            DubbingJob(
+                comparison.reference, sound, path, source_option=comparison.reference_option, audio_option="--baselines"
+            )
+        )
         rows.append(replace(comparison, row=row, generated=path, generated_option="--baselines"))
     return rows
 
@@ -213,7 +218,7 @@ def dub_clips(
             path = folder / f"{clip.stem}_{task}.wav"
             sound = cut_sound(audio, video_seconds(clip, "--clips"), path, "--clips", same)
             result = folder / f"{clip.stem}_{task}{DUBBED_SUFFIX}.mp4"
-            dub(DubbingJob(clip, sound, result))
+            dub(DubbingJob(clip, sound, result, source_option="--clips", audio_option="--clips"))
             driver = None if same or audio.suffix.lower() not in VIDEO_SUFFIXES else audio
             comparisons.append(
                 Comparison(clip.stem, task, "dubbed", result, clip, sound, same, driver, "--clips", "--clips")

@@ -1,7 +1,6 @@
 """The first pass over a source video: frame times, scene cuts, landmarks, and from them the crops."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +15,10 @@ from utils.files import file_fingerprint
 from utils.media.shots import ShotDetector
 from utils.media.video_reader import VideoInfo, VideoReader
 from utils.pipeline import StageTimer, in_background
+from utils.progress import Progress
 
 MAX_GAP_SECONDS = 0.4
 """Landmarks missing for no longer than this are interpolated; beyond it the frame stays as it was."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, how much of it is done, and the total (0 where it is not known)."""
 
 
 class NoFaceError(UserError):

@@ -1,0 +1,72 @@
+"""Loading a dubbing engine: weights, device and speech features in, a `Dubber` out."""
+
+import logging
+from pathlib import Path
+
+from models.dinet import FEATURES, DINet
+from models.inference_form import to_inference_form
+from utils.checkpoints import AVERAGE_SUFFIX, load_network, read_checkpoint
+from utils.device import choose_device, choose_dtype
+from utils.dubbing.engine import Dubber, Speech
+from utils.dubbing.generator import DINetMouthGenerator
+from utils.dubbing.settings import DubbingOptions, LoadSettings, default_weights
+from utils.errors import UserError
+from utils.speech.features import KINDS, FeatureExtractor
+
+logger = logging.getLogger(__name__)
+
+PUBLISHED_MOUTH_REGION_SIZE = 256
+CHECKPOINT_OPTION = "--pretrained_clip_DINet_path"
+
+
+def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | None = None) -> Dubber:
+    """Load weights once, to dub many videos.
+
+    Args:
+        settings: weights, device and speech features; None: the published weights if they are in ./asserts, else
+            those that come with DINet, on the GPU if there is one.
+        options: how to dub; `Dubber.dub` can be given others for a single video.
+
+    Raises:
+        UserError: unusable weights, device or feature model.
+    """
+    settings = settings or LoadSettings()
+    weights = settings.pretrained_clip_DINet_path or default_weights()
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.precision, device)
+    checkpoint = read_checkpoint(weights, CHECKPOINT_OPTION)
+    logger.info(f"weights: {weights}")
+    metadata = checkpoint.metadata
+    mouth_region_size = agreed(settings.mouth_region_size, metadata.mouth_region_size, "--mouth_region_size")
+    if mouth_region_size and mouth_region_size % 32:
+        raise UserError(f"--mouth_region_size: {mouth_region_size} is not a multiple of 32; give 64, 128 or 256")
+    audio_channel = agreed(settings.audio_channel, metadata.audio_channel, "--audio_channel")
+    audio_feature = agreed(settings.audio_feature, metadata.audio_feature, "--audio_feature")
+    kind = KINDS[audio_feature or "deepspeech"]
+    if (audio_channel or kind.channels) != kind.channels:
+        raise UserError(f"--audio_channel: {kind.name} features have {kind.channels} channels, not {audio_channel}")
+    network = DINet(settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel or FEATURES)
+    averaged = f"net_g{AVERAGE_SUFFIX}"
+    load_network(network, checkpoint, averaged if averaged in checkpoint.networks else "net_g", CHECKPOINT_OPTION)
+    network = to_inference_form(network, device, dtype)
+    generator = DINetMouthGenerator(network, mouth_region_size or PUBLISHED_MOUTH_REGION_SIZE, device, dtype)
+    extractor = FeatureExtractor(kind.name, settings.deepspeech_model_path, settings.whisper_model)
+
+    def read_speech(path: Path) -> Speech:
+        features, duration = extractor.extract(path, "--driving_audio_path")
+        return Speech(features, duration, path)
+
+    return Dubber(generator, read_speech, settings.landmark_dir, options)
+
+
+def agreed(asked: object, recorded: object, option: str):
+    """Return what was asked for and what the weights record, which must not contradict each other; None if neither.
+
+    Raises:
+        UserError: they do, naming `option`.
+    """
+    if asked is not None and recorded is not None and asked != recorded:
+        raise UserError(
+            f"{option}: {asked} was asked for, but the weights are made for {recorded}; leave the option out"
+        )
+    return recorded if asked is None else asked

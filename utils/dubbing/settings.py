@@ -1,0 +1,171 @@
+"""Everything that can be chosen about a dub: weights and device, the job, and how the result is made.
+
+Without PyTorch: the scripts build their options from these dataclasses, and `--help` has to be instant.
+"""
+
+import argparse
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from utils.settings import as_paths, check_choices, option, positive_int
+
+PUBLISHED_WEIGHTS = Path("./asserts/clip_training_DINet_256mouth.pth")
+_SHIPPED = Path(__file__).resolve().parents[2] / "asserts"
+SHIPPED_WEIGHTS = _SHIPPED / "demo" / "DINet_demo.pth"
+EXAMPLE_SOURCE = _SHIPPED / "example" / "astronaut.mp4"
+EXAMPLE_AUDIO = _SHIPPED / "example" / "speech.wav"
+
+
+def default_weights() -> Path:
+    """The published weights where they are there, else those that come with DINet."""
+    return SHIPPED_WEIGHTS if SHIPPED_WEIGHTS.exists() and not PUBLISHED_WEIGHTS.exists() else PUBLISHED_WEIGHTS
+
+
+def frame_rate(value: str | float | Fraction) -> Fraction:
+    """A frame rate such as 25, 29.97 or "30000/1001".
+
+    Raises:
+        argparse.ArgumentTypeError: no number, or not between 1 and 240.
+    """
+    try:
+        rate = Fraction(value)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a frame rate such as 25 or 30000/1001") from None
+    if not 1 <= rate <= 240:
+        raise argparse.ArgumentTypeError(f"{value} is not between 1 and 240 frames per second")
+    return rate.limit_denominator(1001)
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def _crf(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 51:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 (lossless) and 51 (worst)")
+    return value
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """What a `Dubber` is loaded from. Paths may be strings."""
+
+    pretrained_clip_DINet_path: Path | None = option(
+        None,
+        type=Path,
+        help=f"DINet weights; without the option {PUBLISHED_WEIGHTS} if that file exists, else the small weights that "
+        "come with DINet",
+    )
+    deepspeech_model_path: Path = option(
+        Path("./asserts/output_graph.pb"),
+        type=Path,
+        help="DeepSpeech's frozen graph, for weights trained on DeepSpeech features",
+    )
+    whisper_model: str = option("tiny.en", help="Whisper model (name or folder), for weights trained on its features")
+    landmark_dir: Path | None = option(
+        Path("./asserts/detected_landmark"),
+        type=Path,
+        help="folder where detected landmarks are kept for the next run on the same video",
+    )
+    mouth_region_size: int | None = option(
+        None, type=positive_int, help="side of the mouth region in pixels: 64, 128 or 256; None: as the weights say"
+    )
+    source_channel: int = option(3, type=positive_int, help="channels of the source picture")
+    ref_channel: int = option(15, type=positive_int, help="channels of the five reference pictures")
+    audio_channel: int | None = option(
+        None, type=positive_int, help="channels of the speech features; None: as the weights say"
+    )
+    audio_feature: str | None = option(
+        None, choices=("deepspeech", "mel", "whisper"), help="kind of the speech features; None: as the weights say"
+    )
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
+    precision: str = option(
+        "auto",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="number format of the network; auto: bf16 on CUDA where the GPU has it, else fp16; fp32 on the CPU",
+    )
+
+    def __post_init__(self):
+        as_paths(self, "pretrained_clip_DINet_path", "deepspeech_model_path", "landmark_dir")
+        check_choices(self)
+
+
+@dataclass(frozen=True)
+class DubbingOptions:
+    """How to dub."""
+
+    face: int | None = option(
+        None, type=int, help="face_id of the face to dub, where there are several; None: the largest"
+    )
+    blend: str = option(
+        "feather",
+        choices=("feather", "hard"),
+        help="feather: only the mouth region, fading out round it, colour matched; hard: as published",
+    )
+    crop_radius: str = option(
+        "shot",
+        choices=("shot", "window"),
+        help="crop size constant over a shot, or per five frames as published",
+    )
+    reference_selection: str = option(
+        "spread",
+        choices=("spread", "random"),
+        help="spread: sharp frames from closed to open mouth; random: as published, drawn with --seed",
+    )
+    reference_frames: str | None = option(
+        None, help="up to five frames (numbers from 0) to use as references, such as 3,40,81"
+    )
+    seed: int = option(456, type=_seed, help="seed of --reference_selection random")
+    fps: Fraction | None = option(None, type=frame_rate, help="frame rate of the result; None: the source's")
+    batch_size: int | None = option(None, type=positive_int, help="frames at a time; None: 2 on the CPU, 16 on CUDA")
+    crf: int = option(18, type=_crf, help="H.264 quality, lower is better")
+    preset: str = option("fast", help="encoder preset: speed against file size")
+    video_codec: str = option("libx264", help="encoder, such as libx264 or h264_nvenc")
+
+    def __post_init__(self):
+        if self.fps is not None:
+            object.__setattr__(self, "fps", frame_rate(self.fps))
+        check_choices(self)
+
+
+@dataclass(frozen=True)
+class DubbingJob:
+    """One video to dub. Paths may be strings.
+
+    `landmark_path` None detects landmarks; `face_video` None writes no video of the faces. The last two are the names
+    that error messages have for `source` and `audio`.
+    """
+
+    source: Path
+    audio: Path
+    result: Path
+    landmark_path: Path | None = None
+    face_video: Path | None = None
+    source_option: str = "--source_video_path"
+    audio_option: str = "--driving_audio_path"
+
+    def __post_init__(self):
+        as_paths(self, "source", "audio", "result", "landmark_path", "face_video")
+
+
+@dataclass(frozen=True)
+class DubbingReport:
+    """What a dub did. `seconds` are busy seconds per stage; stages overlap, so their sum exceeds `total_seconds`."""
+
+    result: Path
+    frames: int
+    rate: Fraction
+    untouched_frames: int
+    references: list[int]
+    seconds: dict[str, float]
+    total_seconds: float
+
+    @property
+    def frames_per_second(self) -> float:
+        """Output frames per second of the whole dub."""
+        return self.frames / max(self.total_seconds, 1e-9)
