@@ -102,13 +102,13 @@ class Dubber:
         Raises:
             UserError: unusable source, landmarks, audio or result. No partial result stays behind.
         """
-        options = options or self.options
-        if options.batch_size is None:
-            options = replace(options, batch_size=default_batch_size(self.generator.device))
         progress = progress or (lambda stage, done, total: None)
         for path in (job.source, job.audio):
             if job.result.exists() and path.exists() and job.result.samefile(path):
                 raise UserError(f"{job.result} is to be read and to be written; give the result another name")
+        options = options or self.options
+        if options.batch_size is None:
+            options = replace(options, batch_size=default_batch_size(self.generator.device))
         job.result.parent.mkdir(parents=True, exist_ok=True)
         limit_heap_fragmentation()
         start = time.perf_counter()
