@@ -16,6 +16,7 @@ import soxr
 
 from utils.errors import UserError, require_file
 from utils.files import atomic_path
+from utils.media.container import open_input
 
 logger = logging.getLogger(__name__)
 
@@ -228,8 +229,7 @@ def sound_blocks(path: Path, option: str) -> Iterator[SoundBlock]:
 
 def _open_container(path: Path, option: str) -> "av.container.InputContainer":
     try:
-        # An absolute path cannot be taken for a URL, and a playlist cannot reach out to the network.
-        return av.open(str(path.resolve()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        return open_input(path)
     except av.error.FFmpegError as error:
         raise UserError(
             f"{option}: {path} cannot be read as sound or video ({error.strerror}): it is another kind of file, holds "

@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from utils.errors import UserError, require_file
+from utils.media.container import as_fraction
 from utils.media.video_track import STILL_RATE, NoTrackError, Track, fingerprint, nominal_rate, orientation
 from utils.media.video_writer import VideoWriter
 from utils.media.yuv import (
@@ -126,8 +127,9 @@ class VideoReader:
                 demuxer = track.container.format.name
                 is_still = demuxer == "image2" or demuxer.endswith("_pipe")  # png_pipe, jpeg_pipe, ...
                 is_still |= track.container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS
-                rate = STILL_RATE if is_still else nominal_rate(stream.average_rate, stream.base_rate)
-                aspect = stream.sample_aspect_ratio or Fraction(1)
+                average, base = as_fraction(stream.average_rate), as_fraction(stream.base_rate)
+                rate = STILL_RATE if is_still else nominal_rate(average, base)
+                aspect = as_fraction(stream.sample_aspect_ratio) or Fraction(1)
         except NoTrackError as error:
             raise UserError(f"{option}: {path} has no picture (sound only?); give a video or a picture") from error
         except (OSError, av.FFmpegError) as error:

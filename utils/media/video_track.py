@@ -9,6 +9,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
+from utils.media.container import open_input
 from utils.media.yuv import plane_samples
 
 STILL_RATE = Fraction(25)
@@ -51,8 +52,7 @@ class Track:
 
     def __init__(self, path: Path) -> None:
         self.damaged = 0
-        # An absolute path, as ffmpeg would take "a:b.mp4" for a protocol.
-        self.container = av.open(str(path.absolute()), metadata_errors="replace")
+        self.container = open_input(path)
         streams = self.container.streams
         # A cover picture is no video.
         usable = [
