@@ -1,54 +1,119 @@
-"""Make a small file of trained weights to share: python export_weights.py --checkpoint FROM --result_path TO."""
+"""Share trained weights, or hand them to other programs: python export_weights.py --checkpoint FROM --format FORMAT."""
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from config.parser import ScriptParser
+from config.export_weights import FORMATS, RESULT_DIR, ExportParser
 from utils.errors import UserError, run_script
+
+if TYPE_CHECKING:
+    from utils.checkpoints import Checkpoint
 
 logger = logging.getLogger(__name__)
 
 
+def choose_result(options: argparse.Namespace) -> tuple[str, Path]:
+    """The format, and where to write.
+
+    Raises:
+        UserError: a name that does not fit the format.
+    """
+    path = options.result_path
+    ending = "" if path is None else path.suffix.lower().removeprefix(".")
+    form = options.format or (ending if ending in FORMATS else "pth")
+    if path is None:
+        path = RESULT_DIR / f"{options.checkpoint.stem}{'_onnx' if form == 'onnx' else f'.{form}'}"
+    if form == "onnx":
+        if path.is_file():
+            raise UserError(f"--result_path: {path} is a file; ONNX graphs go into a folder, name one")
+    elif path.is_dir():
+        raise UserError(f"--result_path: {path} is a folder; name a file, such as weights.{form}")
+    elif (ending == "safetensors") != (form == "safetensors") and options.result_path is not None:
+        raise UserError(f"--result_path: {path} does not end as the files of --format {form} do; name it *.{form}")
+    return form, path
+
+
 def export(options: argparse.Namespace) -> None:
-    """Write the trained network, the generator's averaged weights where there are such, in half precision.
+    """Write the trained network, the generator's averaged weights where there are such.
 
     Raises:
         UserError: a checkpoint that cannot be read, or holds no network of the training scripts.
     """
-    import torch
-
     from models.audio_to_lips import AUDIO_ENCODER
     from models.lip_regressor import MOUTH_READER
-    from utils.checkpoints import AVERAGE_SUFFIX, SYNCNET, read_checkpoint, write_checkpoint
+    from utils.checkpoints import AVERAGE_SUFFIX, SYNCNET, read_checkpoint
 
-    if options.result_path.is_dir():
-        raise UserError(f"--result_path: {options.result_path} is a folder; name a file, such as weights.pth")
+    form, path = choose_result(options)
     checkpoint = read_checkpoint(options.checkpoint, "--checkpoint")
     names = {f"net_g{AVERAGE_SUFFIX}": "net_g"}
     names |= {name: name for name in ("net_g", SYNCNET, AUDIO_ENCODER, MOUTH_READER)}
     stored = next((name for name in names if name in checkpoint.networks), None)
     if stored is None:
         raise UserError(f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}, without a network to share")
+    if form == "onnx":
+        written = write_graphs(checkpoint, stored, path)
+    else:
+        written = [write_weights(checkpoint, stored, names[stored], form, path, options.fp32)]
+    for file in written:
+        logger.info(f"{file}: {stored} of {checkpoint.path}, {file.stat().st_size / 1e6:.1f} MB")
+
+
+def write_weights(checkpoint: "Checkpoint", stored: str, name: str, form: str, path: Path, fp32: bool) -> Path:
+    """Write the network `stored` of a checkpoint alone, called `name`; in half precision unless `fp32`."""
+    import torch
+
+    from utils.checkpoints import write_checkpoint, write_safetensors
+
     state = {
-        key: value.half() if value.is_floating_point() and not options.fp32 else value
+        key: value.half() if value.is_floating_point() and not fp32 else value
         for key, value in checkpoint.networks[stored].items()
     }
     unfit = [key for key, value in state.items() if not torch.isfinite(value).all()]
     if unfit:
         raise UserError(f"--checkpoint: {unfit[0]} of {checkpoint.path} is beyond half precision; use --fp32")
-    write_checkpoint(options.result_path, {names[stored]: state}, {}, checkpoint.epoch or 1, checkpoint.metadata)
-    size = options.result_path.stat().st_size / 1e6
-    logger.info(f"{options.result_path}: {stored} of {checkpoint.path}, {size:.1f} MB")
+    epoch = checkpoint.epoch or 1
+    if form == "safetensors":
+        write_safetensors(path, {name: state}, epoch, checkpoint.metadata)
+    else:
+        write_checkpoint(path, {name: state}, {}, epoch, checkpoint.metadata)
+    return path
+
+
+def write_graphs(checkpoint: "Checkpoint", stored: str, folder: Path) -> list[Path]:
+    """Write the generator as ONNX graphs into `folder`."""
+    from models.dinet import FEATURES, DINet
+    from utils.checkpoints import load_network
+    from utils.export.onnx_graphs import write_onnx
+    from utils.speech.features import KINDS
+
+    if not stored.startswith("net_g"):
+        raise UserError(f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}; ONNX takes a DINet generator")
+    recorded = checkpoint.metadata
+    kind = KINDS[recorded.audio_feature or "deepspeech"]  # published weights record nothing
+    metadata = replace(
+        recorded,
+        mouth_region_size=recorded.mouth_region_size or 256,
+        audio_feature=kind.name,
+        audio_channel=recorded.audio_channel or kind.channels,
+        audio_rows_per_frame=recorded.audio_rows_per_frame or kind.rows_per_frame,
+        feature_channel=recorded.feature_channel or FEATURES,
+    )
+    state = checkpoint.networks[stored]
+    inputs = [
+        state[f"{part}.0.conv.weight"].shape[1] if f"{part}.0.conv.weight" in state else count
+        for part, count in (("source_in_conv", 3), ("ref_in_conv", 15))
+    ]
+    network = DINet(*inputs, metadata.audio_channel, metadata.feature_channel)
+    load_network(network, checkpoint, stored, "--checkpoint")
+    return write_onnx(network, metadata, folder)
 
 
 def main() -> None:
     """Run the script."""
-    parser = ScriptParser("Make a small file of trained weights to share, without optimizers and discriminators.")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of a training")
-    parser.add_argument("--result_path", type=Path, required=True, help="file to write")
-    parser.add_argument("--fp32", action="store_true", help="keep full precision")
-    export(parser.parse_args())
+    export(ExportParser().parse_args())
 
 
 def command() -> None:

@@ -20,8 +20,8 @@ from utils.training.mouth_reader_stage import load_mouth_reader
 METADATA = Metadata(64, "mel", 80, 4, 32)
 
 
-def export(path, result, fp32=False):
-    export_weights.export(Namespace(checkpoint=path, result_path=result, fp32=fp32))
+def export(path, result, fp32=False, form=None):
+    export_weights.export(Namespace(checkpoint=path, result_path=result, fp32=fp32, format=form))
     return read_checkpoint(result, "--x")
 
 
@@ -65,3 +65,60 @@ def test_what_cannot_be_exported(tmp_path):
     with pytest.raises(UserError, match=r"^--checkpoint: weight of .*large.pth is beyond half precision; use --fp32"):
         export(tmp_path / "large.pth", tmp_path / "b.pth")
     assert not (tmp_path / "b.pth").exists()
+
+
+class TestSafetensors:
+    @pytest.fixture
+    def written(self, tmp_path):
+        network = SyncNet(in_channel_audio=80)
+        write_checkpoint(tmp_path / "all.pth", {SYNCNET: network}, {}, 5, METADATA)
+        return network, export(tmp_path / "all.pth", tmp_path / "s.safetensors", fp32=True), tmp_path
+
+    def test_weights_and_metadata_come_back(self, written):
+        network, read, _ = written
+        assert read.metadata == METADATA and read.epoch == 5 and set(read.networks) == {SYNCNET}
+        again = SyncNet(in_channel_audio=80)
+        load_network(again, read, SYNCNET, "--x")
+        assert all(torch.equal(a, b) for a, b in zip(again.parameters(), network.parameters(), strict=True))
+
+    def test_other_tools_see_plain_tensors_and_what_they_are_for(self, written):
+        from safetensors import safe_open
+
+        with safe_open(written[2] / "s.safetensors", framework="numpy") as file:
+            header = file.metadata()
+            assert f"{SYNCNET}.merge_encoder.0.weight" in file.keys()  # noqa: SIM118
+        assert header["mouth_region_size"] == "64" and header["audio_feature"] == "mel" and header["format"] == "pt"
+
+    def test_back_to_pth(self, written):
+        _, read, folder = written
+        back = export(folder / "s.safetensors", folder / "back.pth", fp32=True)
+        assert back.metadata == METADATA
+        assert all(torch.equal(back.networks[SYNCNET][key], value) for key, value in read.networks[SYNCNET].items())
+
+    def test_a_file_that_is_none(self, written):
+        folder = written[2]
+        (folder / "cut.safetensors").write_bytes((folder / "s.safetensors").read_bytes()[:5000])
+        with pytest.raises(UserError, match=r"^--x: .*cut.safetensors is no safetensors file, or a damaged one"):
+            read_checkpoint(folder / "cut.safetensors", "--x")
+        from safetensors.torch import save_file
+
+        save_file({"lora.up": torch.zeros(2)}, folder / "other.safetensors")
+        with pytest.raises(UserError, match=r"^--x: .*other.safetensors holds no network of DINet .* but `lora`$"):
+            read_checkpoint(folder / "other.safetensors", "--x")
+        with pytest.raises(UserError, match=r"^--x: .*none.safetensors does not exist"):
+            read_checkpoint(folder / "none.safetensors", "--x")
+
+    def test_names_and_formats_that_do_not_fit(self, written):
+        folder = written[2]
+        for name, form in (("b.pth", "safetensors"), ("b.safetensors", "pth")):
+            with pytest.raises(UserError, match=f"^--result_path: .* does not end as the files of --format {form} do"):
+                export(folder / "all.pth", folder / name, form=form)
+
+
+def test_the_demo_as_safetensors_dubs_as_the_pth_does(tmp_path):
+    from config.inference import SHIPPED_WEIGHTS
+
+    read = export(SHIPPED_WEIGHTS, tmp_path / "demo.safetensors")
+    original = read_checkpoint(SHIPPED_WEIGHTS, "--x")
+    assert read.metadata == original.metadata
+    assert all(torch.equal(read.networks["net_g"][key], value) for key, value in original.networks["net_g"].items())

@@ -3,15 +3,18 @@
 Published layout: {epoch, state_dict: {net_g, net_dI[, net_dV]}, optimizer: {the same names}} with the prefix `module.`
 on every parameter, and {state_dict: {net}} without a prefix for a SyncNet. Ours is the same with one more entry,
 `dinet`, so that tools for the published layout read our files. Both are read with or without the prefix.
+
+A `.safetensors` file holds weights alone: tensors `net_g.PARAMETER` without prefix, and in its header the metadata.
 """
 
+import json
 import os
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -22,6 +25,8 @@ SYNCNET = "net"
 """Name of the SyncNet in its checkpoint; the others are net_g, net_dI and net_dV."""
 AVERAGE_SUFFIX = "_ema"
 """The average of net_g's weights stands in a checkpoint as net_g_ema."""
+SAFETENSORS = ".safetensors"
+"""Ending of the files that are read and written as safetensors."""
 _OWN_ENTRY = "dinet"
 _PREFIX = "module."
 _WRAPPERS = (_PREFIX, "_orig_mod.")  # of distributed training and of torch.compile
@@ -111,14 +116,48 @@ def read_torch_file(path: str | Path, option: str, hint: str = "") -> Any:
         raise UserError(f"{option}: {path} {problem}") from error
 
 
+def _read_safetensors(path: Path, option: str, hint: str) -> dict[str, Any]:
+    """Return what a safetensors file holds, in the layout of our `.pth` files; see read_torch_file."""
+    from safetensors import SafetensorError, safe_open
+
+    require_file(path, option, hint)
+    networks: dict[str, dict[str, torch.Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            for key in file.keys():  # noqa: SIM118 (no mapping, and not iterable)
+                name, _, parameter = key.partition(".")
+                networks.setdefault(name, {})[parameter] = file.get_tensor(key)
+    except SafetensorError as error:
+        raise UserError(
+            f"{option}: {path} is no safetensors file, or a damaged one ({error}); copy or download it again"
+        ) from error
+    if not set(networks) & set(_TITLES):
+        holds = ", ".join(f"`{name}`" for name in list(networks)[:3]) or "nothing"
+        raise UserError(f"{option}: {path} holds no network of DINet (net_g.*, net.*), but {holds}")
+    recorded = {key: _plain(value) for key, value in header.items()}
+    return {"state_dict": networks, "epoch": recorded.get("epoch"), _OWN_ENTRY: {"metadata": recorded}}
+
+
+def _plain(text: str) -> Any:
+    """The number or word that a safetensors header states: all its values are texts."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def read_checkpoint(path: str | Path, option: str, hint: str = "") -> Checkpoint:
-    """Read a checkpoint in the published layout or ours.
+    """Read a checkpoint in the published layout or ours, or a safetensors file of ours.
 
     Raises:
         UserError: as `read_torch_file`, or the file holds no networks in that layout.
     """
     path = Path(path)
-    content = read_torch_file(path, option, hint)
+    if path.suffix.lower() == SAFETENSORS:
+        content = _read_safetensors(path, option, hint)
+    else:
+        content = read_torch_file(path, option, hint)
     networks = content.get("state_dict") if isinstance(content, dict) else None
     if not (isinstance(networks, dict) and networks and all(_is_state(state) for state in networks.values())):
         if isinstance(content, dict) and content:
@@ -212,10 +251,39 @@ def write_checkpoint(
         _OWN_ENTRY: {"metadata": asdict(metadata), "extra": extra or {}},
     }
     content = _portable(content)
+    _write(path, lambda file: torch.save(content, file))
+
+
+def write_safetensors(path: str | Path, networks: Mapping[str, StateDict], epoch: int, metadata: Metadata) -> None:
+    """Write weights alone, as a safetensors file with the metadata in its header.
+
+    Args:
+        path: file to write; folders are made. A file of that name stays as it is until the new one is complete.
+        networks: state dicts by name.
+        epoch: first epoch still to be trained (N + 1 after epoch N).
+        metadata: what the networks are for; what is None is left out.
+
+    Raises:
+        UserError: the file cannot be written (full disk, permissions); an older file is left intact.
+    """
+    from safetensors.torch import save
+
+    tensors = {
+        f"{name}.{_bare(key)}": value.contiguous()
+        for name, state in networks.items()
+        for key, value in _portable(state).items()
+    }
+    known = {key: str(value) for key, value in asdict(metadata).items() if value is not None}
+    content = save(tensors, {"format": "pt", "epoch": str(epoch), **known})
+    _write(Path(path), lambda file: file.write(content))
+
+
+def _write(path: Path, save: Callable[[IO[bytes]], object]) -> None:
+    """Have `save` write a file that appears under its name only when complete."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial, partial.open("wb") as file:
-            torch.save(content, file)
+            save(file)
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:

@@ -1,0 +1,31 @@
+"""Options of export_weights.py."""
+
+from pathlib import Path
+
+from config.inference import default_weights
+from config.parser import ScriptParser
+
+RESULT_DIR = Path("./asserts/exported_weights")
+FORMATS = ("pth", "safetensors", "onnx")
+
+
+class ExportParser(ScriptParser):
+    """Options of export_weights.py."""
+
+    def __init__(self):
+        super().__init__("Make files of trained weights to share, or a network that other programs run (ONNX).")
+        add = self.add_argument
+        add("--checkpoint", type=Path, default=default_weights(), help="checkpoint of a training, or weights")
+        add(
+            "--format",
+            choices=FORMATS,
+            help="pth: the published layout; safetensors: the same weights in the format of the Hugging Face tools; "
+            "onnx: the generator as two graphs, in a folder; None: as --result_path ends, else pth",
+        )
+        add(
+            "--result_path",
+            type=Path,
+            help="file to write, or with onnx the folder of the graphs; None: named after the checkpoint, "
+            f"in {RESULT_DIR}",
+        )
+        add("--fp32", action="store_true", help="keep full precision in pth and safetensors; onnx has it always")
