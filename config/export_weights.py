@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from config.inference import default_weights
 from config.parser import ScriptParser
+from utils.dubbing.settings import default_weights
 
 RESULT_DIR = Path("./asserts/exported_weights")
 FORMATS = ("pth", "safetensors", "onnx")

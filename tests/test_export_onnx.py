@@ -13,10 +13,10 @@ import torch
 from golden.networks import generator
 
 import export_weights
-from config.inference import SHIPPED_WEIGHTS
 from models.dinet import DINet
 from models.syncnet import SyncNet
 from utils.checkpoints import SYNCNET, Metadata, load_network, read_checkpoint, write_checkpoint
+from utils.dubbing.settings import SHIPPED_WEIGHTS
 from utils.errors import UserError
 from utils.face.crop_geometry import network_size
 

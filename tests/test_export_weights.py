@@ -116,7 +116,7 @@ class TestSafetensors:
 
 
 def test_the_demo_as_safetensors_dubs_as_the_pth_does(tmp_path):
-    from config.inference import SHIPPED_WEIGHTS
+    from utils.dubbing.settings import SHIPPED_WEIGHTS
 
     read = export(SHIPPED_WEIGHTS, tmp_path / "demo.safetensors")
     original = read_checkpoint(SHIPPED_WEIGHTS, "--x")
