@@ -8,11 +8,11 @@ def main() -> None:
     """Run the script."""
     options = AudioEncoderTrainingParser().parse_args()
     # PyTorch takes seconds to load: not for --help or a mistyped option.
-    from utils.distributed import training_processes
+    from utils.distributed import init_distributed
     from utils.training.audio_stage import train
 
-    with training_processes(options.device) as (processes, device):
-        train(options, processes, device)
+    with init_distributed(options.device) as (dist_info, device):
+        train(options, dist_info, device)
 
 
 def command() -> None:

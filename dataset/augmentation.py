@@ -22,13 +22,13 @@ NOISE = 0.3
 """Standard deviation of noise on the speech, in those of the window itself."""
 TILT = 0.3
 """Standard deviation of the speech's level, and of its slope from the lowest to the highest channel, in the same."""
-BLANKED_BANDS = 2
-BLANKED_CHANNELS, BLANKED_ROWS = 0.3, 0.2
+MASKED_BANDS = 2
+MASKED_CHANNELS, MASKED_ROWS = 0.3, 0.2
 """Shares of the channels, for each band, and of the rows that are blanked at most."""
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageAugment:
     """How the pictures of one sample are changed."""
 
     flip: float
@@ -43,14 +43,14 @@ class Look:
     reference_y: float
 
 
-def draw_look(rng: np.random.Generator, kind: str = "all") -> torch.Tensor:
-    """A random Look as float32 [10], in the order of its fields; of kind "look" it moves nothing."""
+def sample_image_augment(rng: np.random.Generator, kind: str = "all") -> torch.Tensor:
+    """A random ImageAugment as float32 [10], in the order of its fields; of kind "look" it moves nothing."""
     moves = []
     for _ in ("source", "reference"):
         moves += [1 - rng.uniform(0, ZOOM), *rng.uniform(-SHIFT, SHIFT, 2)]
     if kind == "look":
         moves = [1, 0, 0] * 2
-    look = Look(
+    look = ImageAugment(
         float(rng.random() < 0.5),
         1 + rng.uniform(-GAIN, GAIN),
         1 + rng.uniform(-GAIN, GAIN),
@@ -60,15 +60,15 @@ def draw_look(rng: np.random.Generator, kind: str = "all") -> torch.Tensor:
     return torch.tensor(astuple(look), dtype=torch.float32)
 
 
-def change_look(pictures: torch.Tensor, looks: torch.Tensor, sources: int) -> torch.Tensor:
+def apply_image_augment(pictures: torch.Tensor, looks: torch.Tensor, sources: int) -> torch.Tensor:
     """Change the pictures of a batch.
 
     Args:
         pictures: float RGB [B, K, 3, H, W] in [0, 1].
-        looks: [B, 10], see `draw_look`.
+        looks: [B, 10], see `sample_image_augment`.
         sources: how many of the K pictures are sources, which come first; the others are references.
     """
-    look = Look(*looks[:, :, None].unbind(1))  # each [B, 1]
+    look = ImageAugment(*looks[:, :, None].unbind(1))  # each [B, 1]
     count = pictures.shape[1]
     is_source = (torch.arange(count, device=pictures.device) < sources)[None]
 
@@ -92,7 +92,7 @@ def change_look(pictures: torch.Tensor, looks: torch.Tensor, sources: int) -> to
     return ((coloured - 0.5) * contrast + 0.5 + brightness).clamp_(0, 1)
 
 
-def change_speech(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def augment_audio_features(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Speech features float32 [T, channels] of another loudness and colour, with noise, and in part at their mean.
 
     As strong as this because with little data the audio encoder else learns the speakers: on eight speakers, the lip
@@ -102,13 +102,13 @@ def change_speech(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     level, slope = TILT * rng.standard_normal(2)
     offset = level + slope * np.linspace(-1, 1, channels) + NOISE * rng.standard_normal(speech.shape)
     changed = speech + (speech.std() * offset).astype(np.float32)
-    for _ in range(BLANKED_BANDS):
-        changed[:, _stretch(channels, BLANKED_CHANNELS, rng)] = speech.mean()
-    changed[_stretch(rows, BLANKED_ROWS, rng)] = speech.mean()
+    for _ in range(MASKED_BANDS):
+        changed[:, _random_span(channels, MASKED_CHANNELS, rng)] = speech.mean()
+    changed[_random_span(rows, MASKED_ROWS, rng)] = speech.mean()
     return changed
 
 
-def _stretch(length: int, share: float, rng: np.random.Generator) -> slice:
+def _random_span(length: int, share: float, rng: np.random.Generator) -> slice:
     """A random part of 0 .. length, `share` of it at most."""
     width = int(rng.integers(0, int(length * share) + 1))
     first = int(rng.integers(0, length - width + 1))

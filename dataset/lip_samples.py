@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataset.augmentation import change_speech
+from dataset.augmentation import augment_audio_features
 from dataset.crops import Crops
 from dataset.manifest import Video
-from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, Drawn, SampleKey, Samples, SyncSamples
+from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, SampleKey, Samples, SampleSpec, SyncSamples
 from utils.errors import UserError
 from utils.face.landmarks import absolute_lip_shapes, follow_face, lip_shapes, opening_and_width
 from utils.face.openface_csv import read_openface_csv
@@ -49,14 +49,14 @@ class LipSamples:
         self.videos = [video for video in videos if video.clips]
         self.seed = seed
         self.augment_audio = augment_audio
-        self._lips, self._places = {}, {}
+        self._lips, self._labelled_frames = {}, {}
         for video in self.videos:
             lips = read_lip_shapes(video, landmark_dirs)
-            places = [(frame, row) for frame, row in _places(video) if frame < len(lips)]
-            places = [(frame, row) for frame, row in places if np.isfinite(lips[frame]).all()]
-            if not places:
+            frames = [(frame, row) for frame, row in _labelled_frames(video) if frame < len(lips)]
+            frames = [(frame, row) for frame, row in frames if np.isfinite(lips[frame]).all()]
+            if not frames:
                 raise _no_landmarks(video)
-            self._lips[video.name], self._places[video.name] = lips, places
+            self._lips[video.name], self._labelled_frames[video.name] = lips, frames
 
     def __getitem__(self, keys: Sequence[SampleKey]) -> dict[str, torch.Tensor] | UserError:
         """A batch: tensors with the samples on their first dimension; errors are returned, as by `Samples`."""
@@ -73,10 +73,10 @@ class LipSamples:
     def _sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
         video = self.videos[key.index % len(self.videos)]
         rng = np.random.default_rng((self.seed, key.epoch, key.index))
-        places = self._places[video.name]
-        frame, row = places[rng.integers(len(places))]
+        frames = self._labelled_frames[video.name]
+        frame, row = frames[rng.integers(len(frames))]
         speech = video.speech_rows(row, CLIP_FRAMES * video.kind.rows_per_frame)
-        return (change_speech(speech, rng) if self.augment_audio else speech), self._lips[video.name][frame]
+        return (augment_audio_features(speech, rng) if self.augment_audio else speech), self._lips[video.name][frame]
 
     def prepare(self, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
         """Bring a batch to the device."""
@@ -104,9 +104,9 @@ class MouthSamples(Samples):
                 raise _no_landmarks(video)
             self._lips[video.name], self._paths[video.name] = lips, paths
 
-    def _draw(self, video: Video, rng: np.random.Generator) -> Drawn:
+    def _draw(self, video: Video, rng: np.random.Generator) -> SampleSpec:
         path = self._paths[video.name][rng.integers(len(self._paths[video.name]))]
-        return Drawn([path], {}, {"lips": self._lips[video.name][int(Path(path).stem)]})
+        return SampleSpec([path], {}, {"lips": self._lips[video.name][int(Path(path).stem)]})
 
     def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
         rows, columns = self.mouth
@@ -151,7 +151,7 @@ def _no_landmarks(video: Video) -> UserError:
     )
 
 
-def _places(video: Video) -> list[tuple[int, int]]:
+def _labelled_frames(video: Video) -> list[tuple[int, int]]:
     """Numbers of frames from the video's first clip to its last, each with the first row of its speech.
 
     Clips that a crop could not be cut for count too, where the speech of the whole video is at hand.

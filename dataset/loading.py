@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from dataset.crops import CropFiles, CropMemory, Crops
 from dataset.manifest import Video, read_manifest
 from dataset.samples import SampleKey, Samples, split_videos
-from utils.distributed import Processes
+from utils.distributed import DistInfo
 from utils.errors import UserError
 from utils.executors import usable_cores
 from utils.face.crop_geometry import network_size
@@ -26,31 +26,31 @@ from utils.speech.features import FeatureKind
 
 logger = logging.getLogger(__name__)
 
-FIXED_EPOCH = 0
+VALIDATION_EPOCH = 0
 """Number of the epoch, none of the training's, that samples to report on are drawn from."""
 
 
-class BatchOrder:
+class ResumableBatchSampler:
     """Sample keys of one process's part of each batch, from (epoch, step) on, without end.
 
     An epoch is a permutation of its samples that seed and epoch determine; what does not fill a batch is left out.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int, processes: Processes, epoch: int, step: int):
+    def __init__(self, samples: int, batch_size: int, seed: int, dist_info: DistInfo, epoch: int, step: int):
         self.samples = samples
         self.batch_size = batch_size
         self.seed = seed
-        self.processes = processes
+        self.dist_info = dist_info
         self.epoch = epoch
         self.step = step
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        own = self.batch_size // self.processes.count
+        own = self.batch_size // self.dist_info.world_size
         steps = self.samples // self.batch_size
         for epoch in itertools.count(self.epoch):
             order = np.random.default_rng((self.seed, epoch)).permutation(self.samples)
             for step in range(self.step if epoch == self.epoch else 0, steps):
-                first = step * self.batch_size + self.processes.rank * own
+                first = step * self.batch_size + self.dist_info.rank * own
                 yield [SampleKey(epoch, int(index)) for index in order[first : first + own]]
 
 
@@ -62,7 +62,7 @@ class Batches:
         repeats: how often an epoch takes each video (`--augment_num`).
         batch_size: samples a step, over all processes together.
         seed: of the run.
-        processes: those that train together.
+        dist_info: those that train together.
         device: where the batches go.
         workers: processes that load; with 0 a thread does.
         prefetch: batches that each of them works ahead.
@@ -77,7 +77,7 @@ class Batches:
         repeats: int,
         batch_size: int,
         seed: int,
-        processes: Processes,
+        dist_info: DistInfo,
         device: torch.device,
         workers: int = 0,
         prefetch: int = 4,
@@ -89,14 +89,14 @@ class Batches:
                 f"--batch_size: {batch_size} is more than the {self.epoch_samples} samples of an epoch "
                 f"({len(samples.videos)} videos, --augment_num {repeats}); lower it or raise --augment_num"
             )
-        if batch_size % processes.count:
+        if batch_size % dist_info.world_size:
             raise UserError(
-                f"--batch_size: {batch_size} cannot be shared equally by {processes.count} processes; "
-                f"use a multiple of {processes.count}"
+                f"--batch_size: {batch_size} cannot be shared equally by {dist_info.world_size} processes; "
+                f"use a multiple of {dist_info.world_size}"
             )
         self.batch_size = batch_size
         self.seed = seed
-        self.processes = processes
+        self.dist_info = dist_info
         self.device = device
         self.workers = workers
         self.prefetch = prefetch
@@ -112,7 +112,7 @@ class Batches:
         Raises:
             UserError: too many crops cannot be read.
         """
-        order = BatchOrder(self.epoch_samples, self.batch_size, self.seed, self.processes, epoch, step)
+        order = ResumableBatchSampler(self.epoch_samples, self.batch_size, self.seed, self.dist_info, epoch, step)
         loader = DataLoader(
             self.samples,
             batch_size=None,  # the order gives whole batches
@@ -127,12 +127,12 @@ class Batches:
         )
         return self._prepared(loader if self.workers else in_background(loader, self.prefetch))
 
-    def fixed(self, count: int) -> Iterator[dict[str, torch.Tensor]]:
+    def validation(self, count: int) -> Iterator[dict[str, torch.Tensor]]:
         """This process's share of `count` samples, the same ones in the same batches each time."""
-        share = range(self.processes.rank, count, self.processes.count)
-        size = max(1, self.batch_size // self.processes.count)
+        share = range(self.dist_info.rank, count, self.dist_info.world_size)
+        size = max(1, self.batch_size // self.dist_info.world_size)
         batches = (
-            self.samples[[SampleKey(FIXED_EPOCH, index) for index in share[first : first + size]]]
+            self.samples[[SampleKey(VALIDATION_EPOCH, index) for index in share[first : first + size]]]
             for first in range(0, len(share), size)
         )
         return self._prepared(in_background(batches, 1))
@@ -175,7 +175,7 @@ class TrainingData:
 def open_training_data(
     make_samples: Callable[..., Samples],
     settings: LoadingSettings,
-    processes: Processes,
+    dist_info: DistInfo,
     device: torch.device,
     make_held_out: Callable[..., Samples] | None = None,
 ) -> TrainingData:
@@ -184,7 +184,7 @@ def open_training_data(
     Args:
         make_samples: kind of samples, takes what `Samples` takes.
         settings: see LoadingSettings.
-        processes: those that train together.
+        dist_info: those that train together.
         device: where the batches go.
         make_held_out: kind of the samples held out, if another one.
 
@@ -203,7 +203,7 @@ def open_training_data(
     videos, held = split_videos(videos, settings.hold_out)
     workers = settings.num_workers
     if workers is None:
-        workers = _default_workers(device, settings.cache != "none", processes)
+        workers = _default_workers(device, settings.cache != "none", dist_info)
     train = Batches(
         make_samples(
             videos,
@@ -216,7 +216,7 @@ def open_training_data(
         settings.augment_num,
         settings.batch_size,
         seed,
-        processes,
+        dist_info,
         device,
         workers,
         settings.prefetch,
@@ -237,7 +237,7 @@ def open_training_data(
             settings.batch_size,  # one video is enough for a batch: nothing is trained on it
             settings.batch_size,
             seed,
-            processes,
+            dist_info,
             device,
         )
         for name, (some, option) in reports.items()
@@ -245,11 +245,11 @@ def open_training_data(
     return TrainingData(train, held_out, kind)
 
 
-def _default_workers(device: torch.device, cached: bool, processes: Processes) -> int:
+def _default_workers(device: torch.device, cached: bool, dist_info: DistInfo) -> int:
     """Loader processes where `--num_workers` is not given; what is cached needs none."""
     if cached:
         return 0
-    return min(8, max(1, usable_cores() // processes.count - 1)) if device.type == "cuda" else 1
+    return min(8, max(1, usable_cores() // dist_info.world_size - 1)) if device.type == "cuda" else 1
 
 
 def _check_prepared(videos: list[Video], option: str) -> None:

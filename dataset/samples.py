@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from dataset.augmentation import change_look, change_speech, draw_look
+from dataset.augmentation import apply_image_augment, augment_audio_features, sample_image_augment
 from dataset.crops import Crops, UnreadableCropError
 from dataset.manifest import Video
 from utils.errors import UserError
@@ -28,13 +28,13 @@ CLIP_FRAMES = 5
 MARGIN = (CLIP_LENGTH - CLIP_FRAMES) // 2
 """Slots of speech on each side of what is seen."""
 REFERENCES = 5
-LEAST_SHIFT, MOST_SHIFT = 5, 15
+MIN_SHIFT, MAX_SHIFT = 5, 15
 """Frames by which speech is shifted against the mouth to make a negative of the same video."""
 OTHER_VIDEO_SHARE = 0.25
 """Share of SyncNet's training negatives that take the speech of another video: easier than shifted ones."""
 NEGATIVES = 16
 """Stretches of speech that do not belong to a mouth, in SyncNet's training: hearing them costs little."""
-REDRAWS = 20
+MAX_RETRIES = 20
 """Samples in a row with an unreadable crop after which the data is taken to be unusable."""
 
 
@@ -46,7 +46,7 @@ class SampleKey:
     index: int
 
 
-class Drawn(NamedTuple):
+class SampleSpec(NamedTuple):
     """What a sample is made of: the crops' paths, and, by name, its speech float32 [..., T, channels] and labels."""
 
     paths: list[str]
@@ -80,7 +80,7 @@ class Samples:
         UserError: no video has the clips that a sample needs.
     """
 
-    least_clips = 1
+    min_clips = 1
 
     def __init__(
         self,
@@ -107,16 +107,16 @@ class Samples:
             replace(video, clips=[clip for clip in video.clips if len(clip.frame_paths) >= CLIP_LENGTH])
             for video in videos
         ]
-        usable = [video for video in whole if len(video.clips) >= self.least_clips]
+        usable = [video for video in whole if len(video.clips) >= self.min_clips]
         if not usable:
             raise UserError(
-                f"{option}: no video has {self.least_clips} clips of {CLIP_LENGTH} frames, which a sample needs; "
+                f"{option}: no video has {self.min_clips} clips of {CLIP_LENGTH} frames, which a sample needs; "
                 f"prepare longer videos{self._few_clips_hint()}"
             )
-        left_out = [video.name for video in whole if len(video.clips) < self.least_clips]
+        left_out = [video.name for video in whole if len(video.clips) < self.min_clips]
         if left_out:
             logger.warning(
-                f"{option}: {len(left_out)} of {len(videos)} videos have fewer than {self.least_clips} clips of "
+                f"{option}: {len(left_out)} of {len(videos)} videos have fewer than {self.min_clips} clips of "
                 f"{CLIP_LENGTH} frames and are left out: {', '.join(left_out[:5])}{' ...' if left_out[5:] else ''}"
                 f"{self._few_clips_hint()}"
             )
@@ -139,9 +139,9 @@ class Samples:
     def _sample(self, key: SampleKey) -> dict[str, torch.Tensor]:
         video = self.videos[key.index % len(self.videos)]
         problem = ""
-        for attempt in range(REDRAWS):
+        for attempt in range(MAX_RETRIES):
             rng = np.random.default_rng((self.seed, key.epoch, key.index, attempt))
-            if attempt > REDRAWS // 2:  # nothing of this video can be read, it seems
+            if attempt > MAX_RETRIES // 2:  # nothing of this video can be read, it seems
                 video = self.videos[rng.integers(len(self.videos))]
             paths, speech, labels = self._draw(video, rng)
             try:
@@ -158,7 +158,7 @@ class Samples:
             for name, values in speech.items():
                 sample[name] = torch.from_numpy(np.ascontiguousarray(values.swapaxes(-1, -2)))
             if self.augment != "none":
-                sample["look"] = draw_look(rng, self.augment)
+                sample["look"] = sample_image_augment(rng, self.augment)
             return sample
         raise UserError(
             f"{self.option}: too many crops of it cannot be read, such as {problem}; "
@@ -168,14 +168,14 @@ class Samples:
     @staticmethod
     def _disturb(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         windows = speech.reshape(-1, *speech.shape[-2:])
-        return np.stack([change_speech(window, rng) for window in windows]).reshape(speech.shape)
+        return np.stack([augment_audio_features(window, rng) for window in windows]).reshape(speech.shape)
 
     def _report(self, problem: str) -> None:
         if problem not in self._reported:
             self._reported.add(problem)
             logger.warning(f"{problem}: another sample is taken in its place")
 
-    def _draw(self, video: Video, rng: np.random.Generator) -> Drawn:
+    def _draw(self, video: Video, rng: np.random.Generator) -> SampleSpec:
         """Draw a sample of a video."""
         raise NotImplementedError
 
@@ -183,7 +183,7 @@ class Samples:
         """Bring a batch to the device as what the training step takes."""
         pictures = self.crops.pictures(batch["crops"], device).permute(0, 1, 4, 2, 3).float().div_(255)
         if "look" in batch:
-            pictures = change_look(pictures, batch["look"].to(device, non_blocking=True), self._source_count)
+            pictures = apply_image_augment(pictures, batch["look"].to(device, non_blocking=True), self._source_count)
         others = {
             name: value.to(device, non_blocking=True) for name, value in batch.items() if name not in ("crops", "look")
         }
@@ -213,7 +213,7 @@ class _ReferencedSamples(Samples):
 
     def __init__(self, *args, may_repeat_source: bool = False, **options):
         self.may_repeat_source = may_repeat_source
-        self.least_clips = 1 if may_repeat_source else 2
+        self.min_clips = 1 if may_repeat_source else 2
         super().__init__(*args, **options)
 
     def _few_clips_hint(self) -> str:
@@ -237,12 +237,12 @@ class FrameSamples(_ReferencedSamples):
     Gives source [B, 3, H, W] and reference [B, 15, H, W], RGB in [0, 1], and audio [B, channels, T].
     """
 
-    def _draw(self, video: Video, rng: np.random.Generator) -> Drawn:
+    def _draw(self, video: Video, rng: np.random.Generator) -> SampleSpec:
         clip, first = draw_clip(video, rng)
         frame = first + MARGIN + int(rng.integers(CLIP_FRAMES))
         references = self._draw_references(video, clip, rng)
         audio = speech_window(video, clip, frame - CLIP_FRAMES // 2, CLIP_FRAMES)
-        return Drawn([video.clips[clip].frame_paths[frame], *references], {"audio": audio})
+        return SampleSpec([video.clips[clip].frame_paths[frame], *references], {"audio": audio})
 
     def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"source": pictures[:, 0], "reference": pictures[:, 1:].flatten(1, 2)}
@@ -257,7 +257,7 @@ class ClipSamples(_ReferencedSamples):
 
     _source_count = CLIP_FRAMES
 
-    def _draw(self, video: Video, rng: np.random.Generator) -> Drawn:
+    def _draw(self, video: Video, rng: np.random.Generator) -> SampleSpec:
         clip, first = draw_clip(video, rng)
         frames = range(first + MARGIN, first + MARGIN + CLIP_FRAMES)
         paths = [video.clips[clip].frame_paths[frame] for frame in frames]
@@ -267,7 +267,7 @@ class ClipSamples(_ReferencedSamples):
             "audio": np.stack([speech_window(video, clip, frame - CLIP_FRAMES // 2, CLIP_FRAMES) for frame in frames]),
             "clip_audio": speech_window(video, clip, first, CLIP_LENGTH),
         }
-        return Drawn(paths, speech)
+        return SampleSpec(paths, speech)
 
     def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
         references = pictures[:, CLIP_FRAMES:].unflatten(1, (CLIP_FRAMES, REFERENCES))
@@ -295,7 +295,7 @@ class SyncSamples(Samples):
                 f"{self.option}: {only.name}, its only video, is too short to shift the speech; prepare more videos"
             )
 
-    def _draw(self, video: Video, rng: np.random.Generator) -> Drawn:
+    def _draw(self, video: Video, rng: np.random.Generator) -> SampleSpec:
         clip, first = draw_clip(video, rng)
         frame, step = first + MARGIN, video.kind.rows_per_frame
         if video.feature_path is not None:
@@ -308,7 +308,7 @@ class SyncSamples(Samples):
         paths = video.clips[clip].frame_paths[frame : frame + CLIP_FRAMES]
         stretches = [(video, row), *self._negative_stretches(video, row, rng)]
         heard = np.stack([video.speech_rows(row, CLIP_LENGTH * step) for video, row in stretches])
-        return Drawn(paths, {"audio": heard[0], "negative_audio": heard[1:]}, self._labels(stretches, paths))
+        return SampleSpec(paths, {"audio": heard[0], "negative_audio": heard[1:]}, self._labels(stretches, paths))
 
     def _labels(self, stretches: list[tuple[Video, int]], paths: list[str]) -> dict[str, np.ndarray]:
         """What else is known of the mouths and the stretches of speech, by name."""
@@ -335,7 +335,7 @@ class SyncSamples(Samples):
         """First rows of nine slots that lie 5 to 15 frames before or after those at `row`."""
         step = video.kind.rows_per_frame
         last = len(video.speech) - CLIP_LENGTH * step
-        shifts = [*range(-MOST_SHIFT, 1 - LEAST_SHIFT), *range(LEAST_SHIFT, MOST_SHIFT + 1)]
+        shifts = [*range(-MAX_SHIFT, 1 - MIN_SHIFT), *range(MIN_SHIFT, MAX_SHIFT + 1)]
         return [row + shift * step for shift in shifts if 0 <= row + shift * step <= last]
 
     def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:

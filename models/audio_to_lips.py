@@ -3,13 +3,13 @@
 import torch
 from torch import nn
 
-from .dinet import AUDIO_CODE, make_audio_encoder
+from .dinet import AUDIO_EMBEDDING_DIM, make_audio_encoder
 
 AUDIO_ENCODER = "net_a"
-"""Name of a LipReader in checkpoints."""
+"""Name of a AudioToLipShape in checkpoints."""
 
 
-class LipReader(nn.Module):
+class AudioToLipShape(nn.Module):
     """Audio rows [B, audio_channel, T] to lip shapes [B, values], through the generator's audio encoder.
 
     Args:
@@ -21,7 +21,7 @@ class LipReader(nn.Module):
     def __init__(self, audio_channel: int, values: int, dropout: float = 0.0):
         super().__init__()
         self.audio_encoder = make_audio_encoder(audio_channel)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(AUDIO_CODE, values))
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(AUDIO_EMBEDDING_DIM, values))
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """See the class."""

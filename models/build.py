@@ -5,7 +5,7 @@ from types import MethodType
 
 from torch import nn
 
-from .dinet import FEATURES, DINet
+from .dinet import FEATURE_CHANNELS, DINet
 from .discriminator import Discriminator
 from .losses import CLIP_FRAMES
 
@@ -16,7 +16,7 @@ class NetworkSettings:
 
     source_channel: int = 3
     ref_channel: int = 15
-    feature_channel: int = FEATURES
+    feature_channel: int = FEATURE_CHANNELS
     D_num_blocks: int = 4
     D_block_expansion: int = 64
     D_max_features: int = 256

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-CODE = 1024
+EMBEDDING_DIM = 1024
 """Numbers of a code."""
 
 
@@ -22,7 +22,7 @@ def _stack(kind: str, layers: tuple) -> nn.Sequential:
 
 
 def _head() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, CODE))
+    return nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, EMBEDDING_DIM))
 
 
 class ChungSyncNet(nn.Module):
@@ -62,10 +62,10 @@ class ChungSyncNet(nn.Module):
         )
         self.netfclip = _head()
 
-    def hear(self, sound: torch.Tensor) -> torch.Tensor:
-        """MFCC [B, 1, 13, 20], 20 rows at 100 Hz, to codes [B, CODE]."""
+    def encode_audio(self, sound: torch.Tensor) -> torch.Tensor:
+        """MFCC [B, 1, 13, 20], 20 rows at 100 Hz, to codes [B, EMBEDDING_DIM]."""
         return self.netfcaud(self.netcnnaud(sound).flatten(1))
 
-    def see(self, faces: torch.Tensor) -> torch.Tensor:
-        """Faces, BGR in levels 0 .. 255, [B, 3, 5, 224, 224], to codes [B, CODE]."""
+    def encode_video(self, faces: torch.Tensor) -> torch.Tensor:
+        """Faces, BGR in levels 0 .. 255, [B, 3, 5, 224, 224], to codes [B, EMBEDDING_DIM]."""
         return self.netfclip(self.netcnnlip(faces).flatten(1))

@@ -11,14 +11,14 @@ from torch import nn
 
 from .blocks import DownBlock, ResBlock, SameBlock, UpBlock
 
-FEATURES = 256
+FEATURE_CHANNELS = 256
 """Channels of the source and reference feature maps of the published network; the others' follow from them."""
-AUDIO_CODE = 128
-"""Channels of the audio code."""
-APPEARANCE_REACH = 8
-"""Rows of its input that a result of the second appearance blocks depends on, above its own: eight 3 x 3 kernels."""
-OUT_REACH = 4
-"""The same of out_conv: 16 rows of the picture hold the reach of its kernels, 3 + 1 + 2 (2 + 1) + 4 pixels."""
+AUDIO_EMBEDDING_DIM = 128
+"""Channels of the audio embedding."""
+APPEARANCE_RECEPTIVE_ROWS = 8
+"""Receptive-field radius (rows of the feature map) of the second appearance block: eight 3 x 3 convolutions."""
+OUT_RECEPTIVE_ROWS = 4
+"""Receptive-field radius of out_conv, rounded up: its kernels reach 3 + 1 + 2 (2 + 1) + 4 pixels, below 16."""
 MAX_STRIDE = 64
 """Pixels of the crop per pixel of the smallest feature map, the last one of trans_conv."""
 ANGLE = 3.14159  # the published constant, not pi: it is in the weights
@@ -37,7 +37,9 @@ class AdaAT(nn.Module):
     does not depend on x and y, hence the volume sampling is exactly `blend` (once) followed by a 2-d sampling.
     """
 
-    def __init__(self, code_channels: int = FEATURES // 2 + AUDIO_CODE, channels: int = FEATURES):
+    def __init__(
+        self, code_channels: int = FEATURE_CHANNELS // 2 + AUDIO_EMBEDDING_DIM, channels: int = FEATURE_CHANNELS
+    ):
         super().__init__()
         self.commn_linear = nn.Sequential(nn.Linear(code_channels, channels), nn.ReLU())
         self.scale = nn.Sequential(nn.Linear(channels, channels), nn.Sigmoid())
@@ -95,19 +97,19 @@ class AdaAT(nn.Module):
 
 
 def make_audio_encoder(audio_channel: int) -> nn.Sequential:
-    """The network from speech [B, audio_channel, T] to a map [B, AUDIO_CODE, T'] whose mean over T' is the code."""
+    """Speech features [B, audio_channel, T] to [B, AUDIO_EMBEDDING_DIM, T'], whose mean over T' is the embedding."""
     return nn.Sequential(
-        SameBlock(audio_channel, AUDIO_CODE, 5, 2, dims=1),
-        ResBlock(AUDIO_CODE, AUDIO_CODE, 3, 1, dims=1),
-        DownBlock(AUDIO_CODE, AUDIO_CODE, dims=1),
-        ResBlock(AUDIO_CODE, AUDIO_CODE, 3, 1, dims=1),
-        DownBlock(AUDIO_CODE, AUDIO_CODE, dims=1),
-        SameBlock(AUDIO_CODE, AUDIO_CODE, 3, 1, dims=1),
+        SameBlock(audio_channel, AUDIO_EMBEDDING_DIM, 5, 2, dims=1),
+        ResBlock(AUDIO_EMBEDDING_DIM, AUDIO_EMBEDDING_DIM, 3, 1, dims=1),
+        DownBlock(AUDIO_EMBEDDING_DIM, AUDIO_EMBEDDING_DIM, dims=1),
+        ResBlock(AUDIO_EMBEDDING_DIM, AUDIO_EMBEDDING_DIM, 3, 1, dims=1),
+        DownBlock(AUDIO_EMBEDDING_DIM, AUDIO_EMBEDDING_DIM, dims=1),
+        SameBlock(AUDIO_EMBEDDING_DIM, AUDIO_EMBEDDING_DIM, 3, 1, dims=1),
     )
 
 
 @dataclass(frozen=True)
-class ReferenceCode:
+class ReferenceFeatures:
     """What a generator in eval mode needs of the reference crops; constant over a video. Batch R is 1 or B."""
 
     features: torch.Tensor
@@ -131,7 +133,7 @@ class DINet(nn.Module):
         source_channel: int = 3,
         ref_channel: int = 15,
         audio_channel: int = 29,
-        feature_channel: int = FEATURES,
+        feature_channel: int = FEATURE_CHANNELS,
     ):
         super().__init__()
         self.feature_channel = feature_channel
@@ -155,7 +157,7 @@ class DINet(nn.Module):
         self.appearance_conv_list = nn.ModuleList(
             nn.Sequential(*(ResBlock(feature_channel, feature_channel, 3, 1) for _ in range(4))) for _ in range(2)
         )
-        self.adaAT = AdaAT(code + AUDIO_CODE, feature_channel)
+        self.adaAT = AdaAT(code + AUDIO_EMBEDDING_DIM, feature_channel)
         self.out_conv = nn.Sequential(
             SameBlock(2 * feature_channel, code, 3, 1),
             UpBlock(code, code),
@@ -190,7 +192,7 @@ class DINet(nn.Module):
         blended = self.adaAT.blend(self.appearance_conv_list[0](reference_feature))
         return self._render(source_feature, blended, image_code, audio)
 
-    def encode_reference(self, reference: torch.Tensor) -> ReferenceCode:
+    def encode_reference(self, reference: torch.Tensor) -> ReferenceFeatures:
         """Do once, in eval mode, all the work that depends on the references alone.
 
         Args:
@@ -199,19 +201,19 @@ class DINet(nn.Module):
         self._require_eval()
         feature = self.ref_in_conv(reference)
         conv = self.trans_conv[0].conv
-        return ReferenceCode(
+        return ReferenceFeatures(
             features=self.adaAT.blend(self.appearance_conv_list[0](feature)),
             trans=F.conv2d(feature, conv.weight[:, self.feature_channel :], conv.bias, padding=conv.padding),
         )
 
     def generate(
-        self, source: torch.Tensor, reference_code: ReferenceCode, audio: torch.Tensor, first_row: int = 0
+        self, source: torch.Tensor, reference_features: ReferenceFeatures, audio: torch.Tensor, first_row: int = 0
     ) -> torch.Tensor:
         """The eval-mode result of `forward`, the references already encoded.
 
         Args:
             source: as for `forward`.
-            reference_code: of the references.
+            reference_features: of the references.
             audio: as for `forward`.
             first_row: a multiple of 4; what lies above, and serves nothing below, is not computed.
 
@@ -222,8 +224,8 @@ class DINet(nn.Module):
         source_feature = self.source_in_conv(source)
         first = self.trans_conv[0]
         joint = F.conv2d(source_feature, first.conv.weight[:, : self.feature_channel], padding=first.conv.padding)
-        image_code = self.trans_conv[1:](first.activate(joint + reference_code.trans)).mean((2, 3))
-        return self._render(source_feature, reference_code.features, image_code, audio, first_row)
+        image_code = self.trans_conv[1:](first.activate(joint + reference_features.trans)).mean((2, 3))
+        return self._render(source_feature, reference_features.features, image_code, audio, first_row)
 
     def _render(
         self,
@@ -235,8 +237,8 @@ class DINet(nn.Module):
     ) -> torch.Tensor:
         # In rows of the feature maps, a quarter of the picture's: what each part can see above its first result.
         shown = first_row // 4
-        first_out = max(0, shown - OUT_REACH)
-        first_deformed = max(0, first_out - APPEARANCE_REACH)
+        first_out = max(0, shown - OUT_RECEPTIVE_ROWS)
+        first_deformed = max(0, first_out - APPEARANCE_RECEPTIVE_ROWS)
         audio_code = self.audio_encoder(audio).mean(2)
         deformed = self.adaAT.warp(blended, torch.cat([image_code, audio_code], 1), first_deformed)
         appearance = self.appearance_conv_list[1](deformed)[:, :, first_out - first_deformed :]

@@ -7,7 +7,7 @@ from torch import nn
 CLIP_FRAMES = 5  # frames that net_dV and SyncNet see at once
 
 
-def perception_loss(network: nn.Module, fake: torch.Tensor, real: torch.Tensor, weight: float = 10.0) -> torch.Tensor:
+def perceptual_loss(network: nn.Module, fake: torch.Tensor, real: torch.Tensor, weight: float = 10.0) -> torch.Tensor:
     """Mean L1 distance of perceptual features over layers and two scales, times `weight` (`--lamb_perception`).
 
     Args:
@@ -58,7 +58,7 @@ def frame_major(clips: torch.Tensor) -> torch.Tensor:
     return clips.transpose(0, 1).flatten(0, 1)
 
 
-def side_by_side(frames: torch.Tensor, clip_frames: int = CLIP_FRAMES) -> torch.Tensor:
+def stack_frames_on_channels(frames: torch.Tensor, clip_frames: int = CLIP_FRAMES) -> torch.Tensor:
     """Frame-major [F * B, C, H, W] to [B, F * C, H, W]: the frames of each clip on channels."""
     return torch.cat(frames.chunk(clip_frames), 1)
 

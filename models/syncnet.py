@@ -90,7 +90,7 @@ class SyncNet(nn.Module):
 
 
 @torch.no_grad()
-def initialise(network: SyncNet, mouths: torch.Tensor, audio: torch.Tensor) -> None:
+def lsuv_init_(network: SyncNet, mouths: torch.Tensor, audio: torch.Tensor) -> None:
     """Draw weights to train from, fitted to the data: every convolution gives zero mean and unit variance a channel.
 
     SyncNet has no normalisation: with PyTorch's own initialisation the face code of different pictures differs by

@@ -241,11 +241,11 @@ class Listener(torch.nn.Module):
         super().__init__()
         self.seen, self.heard = [], []
 
-    def see(self, faces):
+    def encode_video(self, faces):
         self.seen += list(faces)
         return faces.mean((2, 3, 4))
 
-    def hear(self, sound):
+    def encode_audio(self, sound):
         self.heard += list(sound)
         return sound.mean((2, 3))[:, [0, 0, 0]]
 

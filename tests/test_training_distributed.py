@@ -11,7 +11,7 @@ from helpers.distributed_training import MOUTH, STAGES, train, train_in_process
 from helpers.training_data import run_script, train_here, write_perceptual_weights, write_training_set
 
 from utils.checkpoints import read_checkpoint
-from utils.distributed import Processes
+from utils.distributed import DistInfo
 
 
 def free_port() -> int:
@@ -35,7 +35,7 @@ def shared(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_processes_take_the_steps_of_one(stage, shared):
-    state, records = train(stage, Processes(), torch.device("cpu"))
+    state, records = train(stage, DistInfo(), torch.device("cpu"))
     for rank in range(2):
         shared_state, shared_records = torch.load(shared / f"{stage}_{rank}.pth")
         for record, shared_record in zip(records, shared_records, strict=True):

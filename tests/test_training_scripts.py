@@ -17,7 +17,7 @@ from models.build import NetworkSettings, make_dinet_networks
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
 from utils.checkpoints import SYNCNET, Metadata, read_checkpoint, write_checkpoint
-from utils.distributed import Processes
+from utils.distributed import DistInfo
 from utils.dubbing.settings import SHIPPED_WEIGHTS
 from utils.errors import UserError
 from utils.face.landmarks import LandmarkTable
@@ -379,7 +379,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_last_checkpo
 
 
 def test_gradients_that_are_never_finite_stop_the_training(there, monkeypatch):
-    monkeypatch.setattr("utils.training.trainer.SKIPS_IN_A_ROW", 2)
+    monkeypatch.setattr("utils.training.trainer.MAX_SKIPPED_STEPS", 2)
     monkeypatch.setattr("torch.nn.utils.get_total_norm", lambda gradients: torch.tensor(float("nan")))
     with pytest.raises(UserError, match="gradient of net was not finite 3 times in a row; there is no checkpoint yet"):
         train_here(*sync_command())
@@ -392,7 +392,7 @@ def test_without_the_network_one_line_says_where_to_get_vgg19(tmp_path, monkeypa
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", offline)
     with pytest.raises(UserError) as caught:
-        load_perceptual_network(PerceptualNetwork, None, Processes())
+        load_perceptual_network(PerceptualNetwork, None, DistInfo())
     message = str(caught.value)
     assert "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth" in message and "\n" not in message
     assert str(tmp_path / "hub/checkpoints/vgg19-dcbb9e9d.pth") in message and "no route to host" in message
@@ -400,7 +400,7 @@ def test_without_the_network_one_line_says_where_to_get_vgg19(tmp_path, monkeypa
 
 @pytest.mark.skipif(not VGG16.is_file(), reason=f"needs {VGG16}")
 def test_vgg16_weights_of_half_precision_serve_too():
-    network = load_perceptual_network(PerceptualNetwork, VGG16, Processes())
+    network = load_perceptual_network(PerceptualNetwork, VGG16, DistInfo())
     features = network(torch.rand(1, 3, 32, 32))
     assert [feature.shape[1] for feature in features] == [64, 128, 256, 512]
     assert all(feature.dtype == torch.float32 for feature in features)

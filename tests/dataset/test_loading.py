@@ -12,13 +12,13 @@ import pytest
 import torch
 from helpers.training_data import write_training_set
 
-from dataset.loading import Batches, BatchOrder, LoadingSettings, open_training_data
+from dataset.loading import Batches, LoadingSettings, ResumableBatchSampler, open_training_data
 from dataset.samples import FrameSamples, SyncSamples
-from utils.distributed import Processes
+from utils.distributed import DistInfo
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
-ALONE = Processes()
+ALONE = DistInfo()
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,9 @@ def json_path(tmp_path_factory) -> Path:
     return write_training_set(tmp_path_factory.mktemp("set"), videos=2, clips=3)
 
 
-def open_data(path: Path, processes: Processes = ALONE, kind=FrameSamples, **settings):
+def open_data(path: Path, dist_info: DistInfo = ALONE, kind=FrameSamples, **settings):
     settings = {"augment_num": 4, "batch_size": 2, "mouth_region_size": 32, "num_workers": 0} | settings
-    return open_training_data(kind, LoadingSettings(path, **settings), processes, CPU)
+    return open_training_data(kind, LoadingSettings(path, **settings), dist_info, CPU)
 
 
 def take(batches: Batches, count: int, epoch: int = 1, step: int = 0) -> list[dict[str, torch.Tensor]]:
@@ -40,12 +40,12 @@ def assert_equal(one: list[dict[str, torch.Tensor]], two: list[dict[str, torch.T
     assert all(torch.equal(a[name], b[name]) for a, b in zip(one, two, strict=True) for name in a)
 
 
-def keys(order: BatchOrder, count: int) -> list[list[tuple[int, int]]]:
+def keys(order: ResumableBatchSampler, count: int) -> list[list[tuple[int, int]]]:
     return [[(key.epoch, key.index) for key in batch] for batch in itertools.islice(order, count)]
 
 
 def test_an_epoch_takes_every_sample_at_most_once_and_the_next_in_another_order():
-    batches = keys(BatchOrder(10, 3, 0, ALONE, 1, 0), 6)
+    batches = keys(ResumableBatchSampler(10, 3, 0, ALONE, 1, 0), 6)
     first, second = itertools.chain(*batches[:3]), itertools.chain(*batches[3:])
     first, second = list(first), list(second)
     assert {epoch for epoch, _ in first} == {1} and {epoch for epoch, _ in second} == {2}
@@ -55,13 +55,13 @@ def test_an_epoch_takes_every_sample_at_most_once_and_the_next_in_another_order(
 
 @pytest.mark.parametrize(("epoch", "step", "skipped"), [(1, 2, 2), (2, 0, 3), (2, 1, 4), (1, 3, 3)])
 def test_the_order_can_be_taken_up_at_any_step(epoch, step, skipped):
-    whole = keys(BatchOrder(10, 3, 0, ALONE, 1, 0), 9)
-    assert keys(BatchOrder(10, 3, 0, ALONE, epoch, step), 9 - skipped) == whole[skipped:]
+    whole = keys(ResumableBatchSampler(10, 3, 0, ALONE, 1, 0), 9)
+    assert keys(ResumableBatchSampler(10, 3, 0, ALONE, epoch, step), 9 - skipped) == whole[skipped:]
 
 
 def test_processes_share_each_batch():
-    whole = keys(BatchOrder(12, 4, 0, ALONE, 1, 0), 5)
-    parts = [keys(BatchOrder(12, 4, 0, Processes(rank, 2), 1, 0), 5) for rank in range(2)]
+    whole = keys(ResumableBatchSampler(12, 4, 0, ALONE, 1, 0), 5)
+    parts = [keys(ResumableBatchSampler(12, 4, 0, DistInfo(rank, 2), 1, 0), 5) for rank in range(2)]
     assert [a + b for a, b in zip(*parts, strict=True)] == whole
 
 
@@ -75,10 +75,10 @@ def test_loaders_give_the_same_batches_with_workers_and_caches(json_path, option
 
 def test_samples_to_report_on_are_always_the_same_and_shared(json_path):
     data = open_data(json_path, val_data=json_path)
-    one, two = (list(data.held_out["val"].fixed(5)) for _ in range(2))
+    one, two = (list(data.held_out["val"].validation(5)) for _ in range(2))
     assert_equal(one, two)
     assert [len(batch["source"]) for batch in one] == [2, 2, 1]
-    shares = [list(open_data(json_path, Processes(rank, 2)).train.fixed(5)) for rank in range(2)]
+    shares = [list(open_data(json_path, DistInfo(rank, 2)).train.validation(5)) for rank in range(2)]
     assert sorted(sum(len(batch["source"]) for batch in share) for share in shares) == [2, 3]
 
 
@@ -111,16 +111,16 @@ def test_bad_data_is_one_line_that_names_the_file(json_path, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "processes", "match"),
+    ("settings", "dist_info", "match"),
     [
         ({"batch_size": 9}, ALONE, "--batch_size: 9 is more than the 8 samples of an epoch"),
-        ({"batch_size": 3}, Processes(0, 2), "--batch_size: 3 cannot be shared equally by 2 processes"),
+        ({"batch_size": 3}, DistInfo(0, 2), "--batch_size: 3 cannot be shared equally by 2 processes"),
         ({"audio_channel": 29}, ALONE, "--audio_channel: .* holds mel features of 80 channels, not 29"),
     ],
 )
-def test_options_that_do_not_fit_the_data_are_named(json_path, settings, processes, match):
+def test_options_that_do_not_fit_the_data_are_named(json_path, settings, dist_info, match):
     with pytest.raises(UserError, match=match):
-        open_data(json_path, processes, **settings)
+        open_data(json_path, dist_info, **settings)
 
 
 def test_held_out_data_must_be_of_the_same_kind(json_path, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.training_data import write_training_set
 
-from dataset.augmentation import change_look, draw_look
+from dataset.augmentation import apply_image_augment, sample_image_augment
 from dataset.crops import CropFiles, CropMemory, UnreadableCropError
 from dataset.lip_samples import LipSyncSamples
 from dataset.manifest import Clip, Video, read_manifest
@@ -275,9 +275,9 @@ def test_data_of_which_nothing_can_be_read_is_one_clear_line(tmp_path):
 
 def test_augmentation_treats_a_sample_alike_and_keeps_the_mouth_where_it_is():
     rng = np.random.default_rng(0)
-    looks = torch.stack([draw_look(rng) for _ in range(40)])
+    looks = torch.stack([sample_image_augment(rng) for _ in range(40)])
     ramp = torch.linspace(0.3, 0.7, 80).expand(40, 6, 3, 104, 80)
-    changed = change_look(ramp, looks, 1)
+    changed = apply_image_augment(ramp, looks, 1)
     assert changed.min() >= 0 and changed.max() <= 1
     rising = changed[..., -1] > changed[..., 0]
     assert torch.equal(rising.all(-1).all(-1).all(-1), ~looks[:, 0].bool())  # all pictures of a sample are flipped
@@ -285,7 +285,7 @@ def test_augmentation_treats_a_sample_alike_and_keeps_the_mouth_where_it_is():
 
     mark = torch.zeros(40, 6, 3, 104, 80)
     mark[..., 60:64, 38:42] = 1
-    moved = change_look(mark, looks, 1).mean(2)
+    moved = apply_image_augment(mark, looks, 1).mean(2)
     rows = (moved.sum(3) * torch.arange(104.0)).sum(2) / moved.sum((2, 3))
     assert (rows[:, 1:] - rows[:, 1:2]).abs().max() < 1e-3  # references move together
     bright = moved > moved.amax((2, 3), keepdim=True) * 0.9
@@ -295,10 +295,10 @@ def test_augmentation_treats_a_sample_alike_and_keeps_the_mouth_where_it_is():
 
 def test_looks_alone_move_nothing():
     rng = np.random.default_rng(0)
-    looks = torch.stack([draw_look(rng, "look") for _ in range(40)])
+    looks = torch.stack([sample_image_augment(rng, "look") for _ in range(40)])
     mark = torch.full((40, 6, 3, 104, 80), 0.4)
     mark[..., 60:64, 38:42] = 0.6
-    changed = change_look(mark, looks, 1)
+    changed = apply_image_augment(mark, looks, 1)
     assert torch.allclose(changed[..., 60:64, 38:42].amin((3, 4)), changed[..., 60:64, 38:42].amax((3, 4)), atol=1e-4)
     assert torch.allclose(changed[..., 59, :], changed[..., 0, :1].expand_as(changed[..., 59, :]), atol=1e-4)
     assert changed.flatten(1).std(0).max() > 0.01

@@ -13,8 +13,8 @@ from models.blocks import SameBlock
 from models.build import NetworkSettings, make_dinet_networks
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
-from utils.distributed import Processes, training_processes
-from utils.training.networks import OptimisationSettings, TrainedNetworks
+from utils.distributed import DistInfo, init_distributed
+from utils.training.networks import OptimisationSettings, TrainingNetworks
 from utils.training.steps import ClipStep, FrameStep, LossWeights, SyncPairs, SyncStep
 
 STAGES = ("frame", "clip", "sync")
@@ -40,7 +40,7 @@ class SmallGenerator(nn.Module):
 NARROW = NetworkSettings(D_num_blocks=3, D_block_expansion=8)
 
 
-def make_step(stage: str, processes: Processes, device: torch.device):
+def make_step(stage: str, dist_info: DistInfo, device: torch.device):
     """The stage's step and networks, the same in every process, in double precision.
 
     In float32 Adam would turn rounding into steps of the learning rate: behind a bias that a batch norm cancels there
@@ -54,11 +54,11 @@ def make_step(stage: str, processes: Processes, device: torch.device):
     syncnet = SyncNet(in_channel_audio=CHANNELS).double()
     weights = {"features.0.weight": torch.randn(64, 3, 3, 3) / 5, "features.0.bias": torch.zeros(64)}
     perceptual = PerceptualNetwork(weights).double()
-    trained = TrainedNetworks(
+    trained = TrainingNetworks(
         {name: network.double() for name, network in networks.items()},
         dict.fromkeys(networks, 1e-4),
         OptimisationSettings(clip_grad=1.0),
-        processes,
+        dist_info,
         device,
     )
     if stage == "sync":
@@ -84,22 +84,23 @@ def make_batch(stage: str, number: int) -> dict[str, torch.Tensor]:
     return batch | ({"clip_audio": rand(CHANNELS, 9)} if stage == "clip" else {})
 
 
-def train(stage: str, processes: Processes, device: torch.device) -> tuple[dict, list[dict[str, float]]]:
+def train(stage: str, dist_info: DistInfo, device: torch.device) -> tuple[dict, list[dict[str, float]]]:
     """State of the networks and mean losses after some steps."""
-    step, trained = make_step(stage, processes, device)
+    step, trained = make_step(stage, dist_info, device)
     records = []
-    own = BATCH // processes.count
+    own = BATCH // dist_info.world_size
     for number in range(STEPS):
-        share = slice(processes.rank * own, (processes.rank + 1) * own)
+        share = slice(dist_info.rank * own, (dist_info.rank + 1) * own)
         losses = step(**{name: value[share] for name, value in make_batch(stage, number).items()})
-        records.append({name: (processes.sum(value) / processes.count).item() for name, value in losses.items()})
-    return {name: network.state_dict() for name, network in trained.bare.items()}, records
+        sums = {name: dist_info.all_reduce_sum(value) for name, value in losses.items()}
+        records.append({name: (value / dist_info.world_size).item() for name, value in sums.items()})
+    return {name: network.state_dict() for name, network in trained.modules.items()}, records
 
 
 def train_in_process(rank: int, port: int, folder: Path) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     torch.set_num_threads(1)
-    with training_processes("cpu") as (processes, device):
+    with init_distributed("cpu") as (dist_info, device):
         for stage in STAGES:
-            torch.save(train(stage, processes, device), folder / f"{stage}_{rank}.pth")
+            torch.save(train(stage, dist_info, device), folder / f"{stage}_{rank}.pth")

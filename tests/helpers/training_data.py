@@ -20,7 +20,7 @@ from config.training import (
 )
 from dataset.manifest import Clip, Video, write_manifest
 from utils.data_processing.settings import clip_name, frame_name
-from utils.distributed import Processes
+from utils.distributed import DistInfo
 from utils.media.images import write_jpeg
 from utils.speech.features import KINDS
 
@@ -109,7 +109,7 @@ def train_here(script: str, *arguments: object) -> None:
     torch.set_num_threads(1)
     try:
         options = PARSERS[script]().parse_args([str(argument) for argument in arguments])
-        importlib.import_module(STAGES[script]).train(options, Processes(), torch.device("cpu"))
+        importlib.import_module(STAGES[script]).train(options, DistInfo(), torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
 

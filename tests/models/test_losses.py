@@ -21,8 +21,8 @@ from models.losses import (
     discriminator_loss,
     frame_major,
     generator_gan_loss,
-    perception_loss,
-    side_by_side,
+    perceptual_loss,
+    stack_frames_on_channels,
     sync_loss,
 )
 from models.perceptual import PerceptualNetwork
@@ -61,7 +61,7 @@ def test_frame_step_is_golden(golden_dir):
     fake = net_g(masked(real), reference, audio)
     losses = {"dI": discriminator_loss(net_dI, fake, real)}
     step(losses["dI"], net_dI)
-    losses["perception"] = perception_loss(vgg, fake, real)
+    losses["perception"] = perceptual_loss(vgg, fake, real)
     losses["g_dI"] = generator_gan_loss(net_dI, fake)
     norm = step(losses["perception"] + losses["g_dI"], net_g)
 
@@ -80,12 +80,12 @@ def test_clip_step_is_golden(golden_dir):
     fake = net_g(masked(real), reference, audio)
     losses = {"dI": discriminator_loss(net_dI, fake, real)}
     step(losses["dI"], net_dI)
-    losses["dV"] = discriminator_loss(net_dV, side_by_side(fake), side_by_side(real))
+    losses["dV"] = discriminator_loss(net_dV, stack_frames_on_channels(fake), stack_frames_on_channels(real))
     step(losses["dV"], net_dV)
-    losses["perception"] = perception_loss(vgg, fake, real)
+    losses["perception"] = perceptual_loss(vgg, fake, real)
     losses["g_dI"] = generator_gan_loss(net_dI, fake)
-    losses["g_dV"] = generator_gan_loss(net_dV, side_by_side(fake))
-    losses["sync"] = sync_loss(syncnet(), side_by_side(mouths(fake)), clip_audio)
+    losses["g_dV"] = generator_gan_loss(net_dV, stack_frames_on_channels(fake))
+    losses["sync"] = sync_loss(syncnet(), stack_frames_on_channels(mouths(fake)), clip_audio)
     norm = step(losses["perception"] + losses["g_dI"] + losses["g_dV"] + losses["sync"], net_g)
 
     assert_golden(golden_dir / "train_clip_mouth64.npz", losses, norm, net_g)
@@ -100,7 +100,7 @@ def test_the_discriminator_step_sends_nothing_into_the_generator():
 def test_perception_loss_of_equal_flat_pictures_is_zero_and_only_the_fake_gets_a_gradient():
     vgg = PerceptualNetwork({key: value for key, value in vgg_weights().items() if key.startswith("features.0.")})
     fake, real = (torch.full((1, 3, 32, 32), 0.5, requires_grad=True) for _ in range(2))
-    loss = perception_loss(vgg, fake, real)
+    loss = perceptual_loss(vgg, fake, real)
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-5)
     assert fake.grad is not None and real.grad is None
@@ -109,4 +109,4 @@ def test_perception_loss_of_equal_flat_pictures_is_zero_and_only_the_fake_gets_a
 def test_frame_major_clips_come_back_side_by_side():
     clips = torch.arange(2 * CLIP_FRAMES * 3).view(2, CLIP_FRAMES, 3, 1, 1).float()
     assert torch.equal(frame_major(clips)[1], clips[1, 0])
-    assert torch.equal(side_by_side(frame_major(clips)), clips.flatten(1, 2))
+    assert torch.equal(stack_frames_on_channels(frame_major(clips)), clips.flatten(1, 2))

@@ -26,7 +26,7 @@ from models.dinet import ANGLE, AdaAT, DINet
 from models.discriminator import Discriminator, min_image_side
 from models.inference_form import fold_norms, to_inference_form
 from models.perceptual import PerceptualNetwork
-from models.syncnet import SyncNet, initialise
+from models.syncnet import SyncNet, lsuv_init_
 
 
 def largest_difference(result: torch.Tensor, expected: np.ndarray | torch.Tensor) -> float:
@@ -277,7 +277,7 @@ def test_syncnet_is_trained_from_weights_that_tell_motion_from_persons():
         return (codes.std(0).mean() / codes.mean()).item()
 
     assert spread(mouths) < 1e-3  # PyTorch's own initialisation
-    initialise(network, mouths, audio)
+    lsuv_init_(network, mouths, audio)
     assert spread(mouths) > 0.5
     assert spread(stills) < 1e-3  # mouths that do not move look alike, whoever's they are
     with torch.no_grad():

@@ -21,13 +21,13 @@ from dataset.loading import LoadingSettings, open_training_data
 from dataset.manifest import Clip, Video, read_manifest, write_manifest
 from dataset.samples import FrameSamples
 from models.build import NetworkSettings, make_dinet_networks
-from models.dinet import ANGLE, AUDIO_CODE, AdaAT, DINet
+from models.dinet import ANGLE, AUDIO_EMBEDDING_DIM, AdaAT, DINet
 from models.inference_form import to_inference_form
 from models.perceptual import VGG19_CONVS, PerceptualNetwork
 from utils.benchmark.published_inference import PublishedDubbing
 from utils.data_processing.settings import clip_name, frame_name
 from utils.device import choose_device, choose_dtype, default_batch_size
-from utils.distributed import Processes
+from utils.distributed import DistInfo
 from utils.dubbing.blending import first_seen_row
 from utils.dubbing.engine import Dubber, Speech
 from utils.dubbing.generator import DINetMouthGenerator
@@ -44,7 +44,7 @@ from utils.media.video_writer import VideoWriter
 from utils.media.yuv import rgb_patch, set_rgb_patch
 from utils.speech.features import KINDS, FeatureExtractor
 from utils.training.log import peak_memory
-from utils.training.networks import OptimisationSettings, TrainedNetworks, check_sizes
+from utils.training.networks import OptimisationSettings, TrainingNetworks, check_sizes
 from utils.training.steps import FrameStep, LossWeights
 from utils.training.vgg_weights import load_perceptual_network
 
@@ -167,13 +167,13 @@ class OwnLoop:
             num_workers=options.num_workers,
             cache=options.cache,
         )
-        alone = Processes()
+        alone = DistInfo()
         loaded = open_training_data(FrameSamples, settings, alone, device)
         optimisation = OptimisationSettings(amp, channels_last=options.channels_last, compile=options.compile)
         networks = make_dinet_networks(NetworkSettings(), loaded.kind.channels)
-        self.networks = TrainedNetworks(networks, dict.fromkeys(networks, 1e-4), optimisation, alone, device)
+        self.networks = TrainingNetworks(networks, dict.fromkeys(networks, 1e-4), optimisation, alone, device)
         mouth = mouth_region(options.mouth_region_size)
-        self.train = FrameStep(self.networks, self.networks.place(vgg), mouth, LossWeights())
+        self.train = FrameStep(self.networks, self.networks.to_device(vgg), mouth, LossWeights())
         self.batches = loaded.train.stream(1, 0)
         self.waited = 0.0
 
@@ -240,7 +240,7 @@ def measure_training(options: argparse.Namespace, device: torch.device, data: Pa
     def make_vgg() -> PerceptualNetwork:
         if options.perceptual_weights is None:
             return PerceptualNetwork(random_vgg19())
-        return load_perceptual_network(PerceptualNetwork, options.perceptual_weights, Processes())
+        return load_perceptual_network(PerceptualNetwork, options.perceptual_weights, DistInfo())
 
     samples = options.steps * options.batch_size
     seconds: dict[str, list[float]] = {}
@@ -316,7 +316,7 @@ def random_dinet(audio_channel: int, width: int, published: bool = False) -> DIN
     torch.manual_seed(SEED)
     network = DINet(audio_channel=audio_channel, feature_channel=width)
     if published:
-        network.adaAT = VolumeAdaAT(width // 2 + AUDIO_CODE, width)
+        network.adaAT = VolumeAdaAT(width // 2 + AUDIO_EMBEDDING_DIM, width)
     return network.eval()
 
 

@@ -39,12 +39,12 @@ class DINetMouthGenerator:
         self.device = device
         self.dtype = dtype
         self.network = network
-        self.reference_code = None
+        self.reference_features = None
 
     @torch.inference_mode()
     def set_references(self, references: torch.Tensor) -> None:
         """See MouthGenerator."""
-        self.reference_code = self.network.encode_reference(self._placed(references.flatten(0, 1)[None]))
+        self.reference_features = self.network.encode_reference(self._placed(references.flatten(0, 1)[None]))
 
     @torch.inference_mode()
     def __call__(self, crops: torch.Tensor, audio: torch.Tensor, first_row: int = 0) -> torch.Tensor:
@@ -52,7 +52,7 @@ class DINetMouthGenerator:
         masked = self._placed(crops)
         rows, columns = mouth_region(self.mouth_region_size)
         masked[:, :, rows, columns] = 0
-        made = self.network.generate(masked, self.reference_code, audio.to(self.dtype), first_row).float()
+        made = self.network.generate(masked, self.reference_features, audio.to(self.dtype), first_row).float()
         return torch.cat([crops[:, :, :first_row].to(made.device), made], 2) if first_row else made
 
     def _placed(self, pictures: torch.Tensor) -> torch.Tensor:

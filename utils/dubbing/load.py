@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from models.dinet import FEATURES, DINet
+from models.dinet import FEATURE_CHANNELS, DINet
 from models.inference_form import to_inference_form
 from utils.checkpoints import AVERAGE_SUFFIX, load_network, read_checkpoint
 from utils.device import choose_device, choose_dtype
@@ -45,7 +45,9 @@ def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | 
     kind = KINDS[audio_feature or "deepspeech"]
     if (audio_channel or kind.channels) != kind.channels:
         raise UserError(f"--audio_channel: {kind.name} features have {kind.channels} channels, not {audio_channel}")
-    network = DINet(settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel or FEATURES)
+    network = DINet(
+        settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel or FEATURE_CHANNELS
+    )
     averaged = f"net_g{AVERAGE_SUFFIX}"
     load_network(network, checkpoint, averaged if averaged in checkpoint.networks else "net_g", CHECKPOINT_OPTION)
     network = to_inference_form(network, device, dtype)

@@ -29,7 +29,7 @@ from utils.pipeline import batched
 
 RATE = 25
 FRAMES, SOUND_ROWS, ROWS_PER_FRAME = 5, 20, 4
-MOST_SHIFT = 15
+MAX_SHIFT = 15
 SIDE = 224
 PADDING = 0.4
 """The crop reaches beyond the face's box by this share of half of its side, twice that below."""
@@ -85,7 +85,7 @@ class LipSyncErrorJudge:
         seen, places = [], []
         for batch in batched(self._faces(video, windows), _BATCH):
             faces, firsts = zip(*batch, strict=True)
-            seen.append(self.network.see(torch.stack(faces).to(self.device)).cpu())
+            seen.append(self.network.encode_video(torch.stack(faces).to(self.device)).cpu())
             places += firsts
         if not places:
             return LipSyncError(*3 * [float("nan")])
@@ -93,7 +93,7 @@ class LipSyncErrorJudge:
         for start in range(0, windows, _BATCH):
             some = range(start, min(start + _BATCH, windows))
             stretches = [sound[:, ROWS_PER_FRAME * i : ROWS_PER_FRAME * i + SOUND_ROWS] for i in some]
-            heard.append(self.network.hear(torch.stack(stretches)[:, None].to(self.device)).cpu())
+            heard.append(self.network.encode_audio(torch.stack(stretches)[:, None].to(self.device)).cpu())
         return judge_codes(torch.cat(seen), torch.tensor(places), torch.cat(heard))
 
     def _faces(self, video: AnalyzedVideo, windows: int) -> Iterator[tuple[torch.Tensor, int]]:
@@ -118,15 +118,15 @@ def judge_codes(seen: torch.Tensor, places: torch.Tensor, heard: torch.Tensor) -
     """The measure from codes.
 
     Args:
-        seen: of five frames each, [S, CODE].
+        seen: of five frames each, [S, EMBEDDING_DIM].
         places: number of the first frame of each, int [S].
-        heard: of the sound of every frame, [N, CODE]; beyond its ends codes are zero, as in syncnet_python.
+        heard: of the sound of every frame, [N, EMBEDDING_DIM]; beyond its ends codes are zero, as in syncnet_python.
     """
-    padded = F.pad(heard, (0, 0, MOST_SHIFT, MOST_SHIFT))
-    shifts = range(2 * MOST_SHIFT + 1)
+    padded = F.pad(heard, (0, 0, MAX_SHIFT, MAX_SHIFT))
+    shifts = range(2 * MAX_SHIFT + 1)
     means = torch.stack([F.pairwise_distance(seen, padded[places + shift]).mean() for shift in shifts])
     least, at = means.min(0)
-    return LipSyncError(least.item(), (means.median() - least).item(), float(MOST_SHIFT - at))
+    return LipSyncError(least.item(), (means.median() - least).item(), float(MAX_SHIFT - at))
 
 
 def face_boxes(points: np.ndarray) -> np.ndarray:

@@ -13,19 +13,19 @@ from models.losses import CLIP_FRAMES
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
 from utils.checkpoints import SYNCNET, Checkpoint, Metadata, load_network, read_checkpoint
-from utils.distributed import Processes
+from utils.distributed import DistInfo
 from utils.errors import UserError
 from utils.face.crop_geometry import mouth_region
 from utils.training.audio_stage import load_lip_teacher
 from utils.training.mouth_reader_stage import load_mouth_reader
-from utils.training.networks import OptimisationSettings, TrainedNetworks, check_sizes
-from utils.training.steps import ClipStep, LipTeaching, LossWeights
+from utils.training.networks import OptimisationSettings, TrainingNetworks, check_sizes
+from utils.training.steps import ClipStep, LipSupervision, LossWeights
 from utils.training.trainer import (
-    TrainingLoop,
+    Trainer,
     TrainingSettings,
     check_metadata,
     choose_feature_channel,
-    describe_networks,
+    make_metadata,
 )
 from utils.training.vgg_weights import load_perceptual_network
 
@@ -59,7 +59,7 @@ def make_syncnet(checkpoint: Checkpoint | None, source_channel: int, metadata: M
     return syncnet
 
 
-def train(options: argparse.Namespace, processes: Processes, device: torch.device) -> None:
+def train(options: argparse.Namespace, dist_info: DistInfo, device: torch.device) -> None:
     """Train as the options say.
 
     Raises:
@@ -74,34 +74,34 @@ def train(options: argparse.Namespace, processes: Processes, device: torch.devic
     options.feature_channel = choose_feature_channel(options.feature_channel, frame)
     perceptual = None
     if options.lamb_perception:
-        perceptual = load_perceptual_network(PerceptualNetwork, options.perceptual_weights, processes)
+        perceptual = load_perceptual_network(PerceptualNetwork, options.perceptual_weights, dist_info)
     reader = load_mouth_reader(options.pretrained_mouth_reader_path)
     samples = partial(ClipSamples, may_repeat_source=options.reference_may_repeat_source)
-    data = open_training_data(samples, pick(LoadingSettings, options), processes, device)
-    metadata = describe_networks(options.mouth_region_size, data.kind, options.feature_channel)
+    data = open_training_data(samples, pick(LoadingSettings, options), dist_info, device)
+    metadata = make_metadata(options.mouth_region_size, data.kind, options.feature_channel)
     syncnet = make_syncnet(syncnet_checkpoint, options.source_channel, metadata)
     teacher = load_lip_teacher(options.lip_teacher_path, metadata)
 
     torch.manual_seed(options.seed)
-    networks = TrainedNetworks(
+    networks = TrainingNetworks(
         make_dinet_networks(pick(NetworkSettings, options), data.kind.channels, clip=True),
         {"net_g": options.lr_g, "net_dI": options.lr_dI, "net_dV": options.lr_dI},
         pick(OptimisationSettings, options),
-        processes,
+        dist_info,
         device,
     )
     step = ClipStep(
         networks,
-        None if perceptual is None else networks.place(perceptual),
+        None if perceptual is None else networks.to_device(perceptual),
         mouth_region(options.mouth_region_size),
         pick(LossWeights, options),
-        None if syncnet is None else networks.place(syncnet),
-        None if reader is None else networks.place(reader),
-        None if teacher is None else networks.place(teacher),
-        pick(LipTeaching, options),
+        None if syncnet is None else networks.to_device(syncnet),
+        None if reader is None else networks.to_device(reader),
+        None if teacher is None else networks.to_device(teacher),
+        pick(LipSupervision, options),
     )
     settings = pick(TrainingSettings, options)
-    loop = TrainingLoop("clip", step, networks, data.train, data.held_out, settings, metadata, processes)
+    loop = Trainer("clip", step, networks, data.train, data.held_out, settings, metadata, dist_info)
     if not loop.resume():
         if frame is None:
             raise UserError(f"{FRAME_OPTION}: is needed to start the clip stage; name weights of train_DINet_frame.py")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from utils.training.steps import Losses, TrainedNetworks, TrainingStep, bare, evaluating
+from utils.training.steps import Losses, TrainingNetworks, TrainingStep, in_eval_mode, unwrap_ddp
 
 _MOMENTS = ("told", "true", "told_squared", "true_squared", "product")
 
@@ -23,14 +23,14 @@ class LipStep(TrainingStep):
 
     def __init__(
         self,
-        networks: TrainedNetworks,
+        networks: TrainingNetworks,
         name: str,
         given: str,
         measures: dict[str, Callable[[torch.Tensor], torch.Tensor]],
         disturb: Callable[[torch.Tensor], torch.Tensor] = lambda given: given,
     ):
-        self.reader = networks.shared[name]
-        self.update = networks.updates[name]
+        self.reader = networks.ddp[name]
+        self.update = networks.optimizer_steps[name]
         self.autocast = networks.autocast
         self.given = given
         self.measures = measures
@@ -50,8 +50,8 @@ class LipStep(TrainingStep):
         Returns:
             lips: the loss; lips_of_rest: that of telling zeros; for each measure the means that `summarise` needs.
         """
-        reader = bare(self.reader)
-        with evaluating(reader), self.autocast():
+        reader = unwrap_ddp(self.reader)
+        with in_eval_mode(reader), self.autocast():
             told = reader(given[self.given]).float()
         means = {"lips": F.mse_loss(told, lips), "lips_of_rest": lips.square().mean()}
         for name, measure in self.measures.items():

@@ -1,4 +1,4 @@
-"""What a training tells: lines of JSON, TensorBoard, a progress bar."""
+"""Training log: JSON lines and TensorBoard."""
 
 import json
 import logging
@@ -19,12 +19,12 @@ LOG_NAME = "log.jsonl"
 
 
 class TrainingLog:
-    """Appends records to FOLDER/log.jsonl and, if asked to and installed, to TensorBoard's files in FOLDER/tensorboard.
+    """Appends records to FOLDER/log.jsonl and, with `tensorboard`, if it is installed, to FOLDER/tensorboard.
 
     Args:
         folder: result folder of the training.
-        step: of the training that goes on from there; what an interrupted process logged beyond it is removed.
-        tensorboard: write for TensorBoard, too.
+        step: that the training continues from; records of later steps, of an interrupted process, are removed.
+        tensorboard: write for TensorBoard as well.
     """
 
     def __init__(self, folder: Path, step: int, tensorboard: bool = False):
@@ -42,7 +42,7 @@ class TrainingLog:
                 if json.loads(line)["step"] <= step:
                     lines.append(f"{line}\n")
             except (ValueError, KeyError):
-                continue  # a line that a killed process left unfinished
+                continue  # an incomplete line of a killed process
         with atomic_path(self._path) as partial:
             partial.write_text("".join(lines), encoding="utf-8")
 
@@ -85,8 +85,8 @@ def peak_memory(device: torch.device) -> int:
     return peak >> (20 if sys.platform == "darwin" else 10)
 
 
-class Averages:
-    """Means of values over the steps since the last look, and how fast these went."""
+class MetricMeter:
+    """Mean losses and throughput since the last report."""
 
     def __init__(self):
         self._start()
@@ -97,15 +97,15 @@ class Averages:
         self._waited = 0.0
         self._began = time.perf_counter()
 
-    def add(self, values: dict[str, float], waited: float) -> None:
-        """Count a step in; `waited` seconds of it went by waiting for data."""
+    def update(self, values: dict[str, float], waited: float) -> None:
+        """Add the losses of a step; `waited`: seconds of it spent waiting for data."""
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._steps += 1
         self._waited += waited
 
-    def take(self, batch_size: int) -> dict[str, float]:
-        """The means, samples a second and share of the time waited; starts anew."""
+    def compute_and_reset(self, batch_size: int) -> dict[str, float]:
+        """Return the means, samples per second and the share of the time spent waiting; starts over."""
         seconds = time.perf_counter() - self._began
         means = {name: total / self._steps for name, total in self._sums.items()}
         means["samples_per_second"] = self._steps * batch_size / seconds
@@ -113,11 +113,11 @@ class Averages:
         self._start()
         return means
 
-    def pause(self) -> None:
-        """Leave out the time since the last look, of which no step was counted: something else was done."""
+    def skip_time(self) -> None:
+        """Do not count the time since the last step, in which something else was done."""
         self._began = time.perf_counter()
 
     @property
     def steps(self) -> int:
-        """Steps counted since the last look."""
+        """Steps since the last report."""
         return self._steps

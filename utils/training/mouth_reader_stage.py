@@ -9,42 +9,42 @@ import torch
 from config.parser import pick
 from dataset.lip_samples import MouthSamples
 from dataset.loading import LoadingSettings, open_training_data
-from models.lip_regressor import MOUTH_READER, MouthReader, worse
+from models.lip_regressor import MOUTH_READER, LipShapeRegressor, degrade
 from utils.checkpoints import load_network, read_checkpoint
-from utils.distributed import Processes
+from utils.distributed import DistInfo
 from utils.training.lip_step import LipStep
-from utils.training.networks import OptimisationSettings, TrainedNetworks
-from utils.training.trainer import TrainingLoop, TrainingSettings, describe_networks
+from utils.training.networks import OptimisationSettings, TrainingNetworks
+from utils.training.trainer import Trainer, TrainingSettings, make_metadata
 
 READER_OPTION = "--pretrained_mouth_reader_path"
 
 
-def train(options: argparse.Namespace, processes: Processes, device: torch.device) -> None:
+def train(options: argparse.Namespace, dist_info: DistInfo, device: torch.device) -> None:
     """Train as the options say.
 
     Raises:
         UserError: data or options that do not fit.
     """
     samples = partial(MouthSamples, landmark_dirs=options.openface_landmark_dir)
-    data = open_training_data(samples, pick(LoadingSettings, options), processes, device)
+    data = open_training_data(samples, pick(LoadingSettings, options), dist_info, device)
     torch.manual_seed(options.seed)
-    networks = TrainedNetworks(
-        {MOUTH_READER: MouthReader(options.dropout)},
+    networks = TrainingNetworks(
+        {MOUTH_READER: LipShapeRegressor(options.dropout)},
         {MOUTH_READER: options.lr},
         pick(OptimisationSettings, options),
-        processes,
+        dist_info,
         device,
     )
     measures = {"opening": lambda lips: lips[:, 0], "width": lambda lips: lips[:, 1]}
-    step = LipStep(networks, MOUTH_READER, "mouths", measures, worse)
+    step = LipStep(networks, MOUTH_READER, "mouths", measures, degrade)
     settings = pick(TrainingSettings, options)
-    metadata = describe_networks(options.mouth_region_size, data.kind)
-    loop = TrainingLoop("mouth", step, networks, data.train, data.held_out, settings, metadata, processes)
+    metadata = make_metadata(options.mouth_region_size, data.kind)
+    loop = Trainer("mouth", step, networks, data.train, data.held_out, settings, metadata, dist_info)
     loop.resume()
     loop.run(vars(options))
 
 
-def load_mouth_reader(path: Path | None) -> MouthReader | None:
+def load_mouth_reader(path: Path | None) -> LipShapeRegressor | None:
     """The reader of a checkpoint, whichever mouth region and speech features it was trained with; None for None.
 
     Raises:
@@ -52,7 +52,7 @@ def load_mouth_reader(path: Path | None) -> MouthReader | None:
     """
     if path is None:
         return None
-    reader = MouthReader()
+    reader = LipShapeRegressor()
     checkpoint = read_checkpoint(path, READER_OPTION, "train one with train_mouth_reader.py")
     load_network(reader, checkpoint, MOUTH_READER, READER_OPTION)
     return reader

@@ -1,4 +1,4 @@
-"""The networks of a training: on the device, shared by processes, with optimizers, in and out of checkpoints."""
+"""The networks of a training: on the device, shared by dist_info, with optimizers, in and out of checkpoints."""
 
 import copy
 import logging
@@ -15,10 +15,10 @@ from models.build import NetworkSettings
 from models.dinet import MAX_STRIDE
 from models.discriminator import min_image_side
 from utils.checkpoints import AVERAGE_SUFFIX, Checkpoint, load_network
-from utils.distributed import Processes, share_training
+from utils.distributed import DistInfo, wrap_ddp
 from utils.errors import UserError
 from utils.face.crop_geometry import network_size
-from utils.training.optimizer import Update, make_autocast, make_optimizer
+from utils.training.optimizer import OptimizerStep, make_autocast, make_optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -35,17 +35,19 @@ class OptimisationSettings:
     weight_decay: float = 0
 
 
-class TrainedNetworks:
+class TrainingNetworks:
     """Networks by their names in checkpoints, with all that their training needs.
 
-    `bare` are the networks themselves, `shared` what forward passes of the training go through (the same in a single
-    process), `updates` take their optimizer steps, `autocast` makes the context for forward passes.
+    `modules`: the unwrapped networks; `ddp`: the same wrapped in DistributedDataParallel (unwrapped in a single
+    process), for the forward passes of the training; `ema`: exponential moving averages of their weights;
+    `optimizer_steps`: callables that take a network's step from its loss; `autocast` makes the context for forward
+    passes.
 
     Args:
         networks: by name; changed in place.
         learning_rates: of each network at the start.
         settings: see OptimisationSettings; `ema` concerns the generator, net_g.
-        processes: those that train together.
+        dist_info: those that train together.
         device: where to train.
 
     Raises:
@@ -57,7 +59,7 @@ class TrainedNetworks:
         networks: dict[str, nn.Module],
         learning_rates: dict[str, float],
         settings: OptimisationSettings,
-        processes: Processes,
+        dist_info: DistInfo,
         device: torch.device,
     ):
         self.device = device
@@ -66,59 +68,59 @@ class TrainedNetworks:
             logger.warning("--amp bf16: this CPU has no instructions for it, it will be many times slower than off")
         channels_last = device.type == "cuda" if settings.channels_last is None else settings.channels_last
         self._memory_format = torch.channels_last if channels_last else torch.preserve_format
-        self.bare = {name: self.place(network).train() for name, network in networks.items()}
-        self.averages: dict[str, AveragedModel] = {}
+        self.modules = {name: self.to_device(network).train() for name, network in networks.items()}
+        self.ema: dict[str, AveragedModel] = {}
         if settings.ema:
             # With the norms' statistics, which small batches leave as noisy as the weights.
-            average = AveragedModel(self.bare["net_g"], multi_avg_fn=_moving_average(settings.ema), use_buffers=True)
-            self.averages["net_g"] = average.eval()
-        self.shared = {name: share_training(network, processes, device) for name, network in self.bare.items()}
+            average = AveragedModel(self.modules["net_g"], multi_avg_fn=_ema_update(settings.ema), use_buffers=True)
+            self.ema["net_g"] = average.eval()
+        self.ddp = {name: wrap_ddp(network, dist_info, device) for name, network in self.modules.items()}
         if settings.compile:
-            for network in self.bare.values():
+            for network in self.modules.values():
                 network.compile()
         self._learning_rates = learning_rates
-        self.updates = {
-            name: Update(
+        self.optimizer_steps = {
+            name: OptimizerStep(
                 network,
                 make_optimizer(network, learning_rates[name], settings.weight_decay),
                 torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16"),
                 settings.clip_grad,
             )
-            for name, network in self.bare.items()
+            for name, network in self.modules.items()
         }
 
-    def place(self, network: nn.Module) -> nn.Module:
+    def to_device(self, network: nn.Module) -> nn.Module:
         """Bring a network to the device, in the memory layout of the training."""
         return network.to(self.device, memory_format=self._memory_format)
 
-    def average(self) -> None:
+    def update_ema(self) -> None:
         """Take the networks as they are now into the averages of their weights."""
-        for name, average in self.averages.items():
-            average.update_parameters(self.bare[name])
+        for name, average in self.ema.items():
+            average.update_parameters(self.modules[name])
 
-    def evaluated(self, name: str) -> nn.Module:
+    def eval_module(self, name: str) -> nn.Module:
         """The network to judge: the average of its weights where there is one."""
-        return self.averages[name].module if name in self.averages else self.bare[name]
+        return self.ema[name].module if name in self.ema else self.modules[name]
 
     def set_learning_rates(self, factor: float) -> dict[str, float]:
         """Set each learning rate to this share of that at the start; gives them by network."""
         rates = {name: rate * factor for name, rate in self._learning_rates.items()}
-        for name, update in self.updates.items():
+        for name, update in self.optimizer_steps.items():
             for group in update.optimizer.param_groups:
                 group["lr"] = rates[name]
         return rates
 
     def checkpoint_networks(self) -> dict[str, nn.Module]:
         """What goes into a checkpoint's state_dict."""
-        return self.bare | {f"{name}{AVERAGE_SUFFIX}": average.module for name, average in self.averages.items()}
+        return self.modules | {f"{name}{AVERAGE_SUFFIX}": average.module for name, average in self.ema.items()}
 
     def checkpoint_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """What goes into a checkpoint's optimizer entry."""
-        return {name: update.optimizer for name, update in self.updates.items()}
+        return {name: update.optimizer for name, update in self.optimizer_steps.items()}
 
     def checkpoint_extra(self) -> dict[str, Any]:
         """What else the networks need to go on."""
-        return {"scalers": {name: update.scaler.state_dict() for name, update in self.updates.items()}}
+        return {"scalers": {name: update.scaler.state_dict() for name, update in self.optimizer_steps.items()}}
 
     def resume(self, checkpoint: Checkpoint, option: str) -> None:
         """Take over networks, optimizers and averages of a checkpoint, of ours or published.
@@ -127,28 +129,28 @@ class TrainedNetworks:
             UserError: a checkpoint of another stage or other networks.
         """
         trained = {name for name in checkpoint.networks if not name.endswith(AVERAGE_SUFFIX)}
-        if trained != set(self.bare):
+        if trained != set(self.modules):
             raise UserError(
-                f"{option}: {checkpoint.path} is {checkpoint.describe()}, one of {', '.join(self.bare)} is needed: "
+                f"{option}: {checkpoint.path} is {checkpoint.describe()}, one of {', '.join(self.modules)} is needed: "
                 "it is of another stage; name its own folder"
             )
-        for name, network in self.bare.items():
+        for name, network in self.modules.items():
             load_network(network, checkpoint, name, option)
             self._resume_optimizer(checkpoint, name, option)
-        for name, average in self.averages.items():
+        for name, average in self.ema.items():
             stored = f"{name}{AVERAGE_SUFFIX}"
             load_network(average.module, checkpoint, stored if stored in checkpoint.networks else name, option)
             average.n_averaged.fill_(1)  # the first update would otherwise overwrite what was loaded
         for name, state in checkpoint.extra.get("scalers", {}).items():
-            if state and name in self.updates:
-                self.updates[name].scaler.load_state_dict(state)
+            if state and name in self.optimizer_steps:
+                self.optimizer_steps[name].scaler.load_state_dict(state)
 
     def _resume_optimizer(self, checkpoint: Checkpoint, name: str, option: str) -> None:
         state = checkpoint.optimizers.get(name)
         if state is None:
             logger.warning(f"{checkpoint.path} has no optimizer of {name}: it starts anew")
             return
-        optimizer = self.updates[name].optimizer
+        optimizer = self.optimizer_steps[name].optimizer
         own = {key: optimizer.param_groups[0][key] for key in ("fused", "foreach", "weight_decay")}
         try:
             # Copied, for the file's content is mapped.
@@ -193,7 +195,7 @@ def check_sizes(
         )
 
 
-def _moving_average(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], Any], None]:
+def _ema_update(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], Any], None]:
     """Takes new values into averages; what is not a fraction, such as counters and indices, is copied."""
     move = get_ema_multi_avg_fn(decay)
 

@@ -10,11 +10,11 @@ from torch import nn
 
 from utils.errors import UserError
 
-SKIPS_IN_A_ROW = 30
+MAX_SKIPPED_STEPS = 30
 """Steps without a finite gradient that are borne; a new loss scale of fp16 takes up to 16 to be found."""
 
 
-class Update:
+class OptimizerStep:
     """One optimizer step of one network, from a loss.
 
     A step whose gradient is not finite is skipped. With several processes the gradient, and so the decision, is the
@@ -39,7 +39,7 @@ class Update:
         self.scaler = scaler
         self.clip_grad = clip_grad
         self.gradient_norm = math.nan
-        self.skips_in_a_row = 0
+        self.skipped_steps = 0
 
     def __call__(self, loss: torch.Tensor) -> None:
         """Back-propagate `loss` and take the step."""
@@ -53,9 +53,9 @@ class Update:
             if self.clip_grad:
                 nn.utils.clip_grads_with_norm_(parameters, self.clip_grad, norm)
             self.scaler.step(self.optimizer)
-            self.skips_in_a_row = 0
+            self.skipped_steps = 0
         else:
-            self.skips_in_a_row += 1
+            self.skipped_steps += 1
         self.scaler.update()
 
 

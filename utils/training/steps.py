@@ -15,14 +15,14 @@ from models.losses import (
     discriminator_loss,
     frame_major,
     generator_gan_loss,
-    perception_loss,
-    side_by_side,
+    perceptual_loss,
+    stack_frames_on_channels,
     sync_loss,
 )
 from models.syncnet import SyncNet
 from utils.face.landmarks import opening_and_width
 
-Update = Callable[[torch.Tensor], None]
+OptimizerStep = Callable[[torch.Tensor], None]
 """Takes a network's optimizer step from its loss."""
 Losses = dict[str, torch.Tensor]
 
@@ -30,12 +30,12 @@ CONTRAST = 10.0
 """What SyncNet's scores, 1 apart where it is sure, are multiplied by to be logits."""
 
 
-class TrainedNetworks(Protocol):
+class TrainingNetworks(Protocol):
     """What a step needs of the networks it trains; see utils.training.networks."""
 
     shared: Mapping[str, nn.Module]
     """Networks by name, possibly wrapped for distributed training."""
-    updates: Mapping[str, Update]
+    updates: Mapping[str, OptimizerStep]
     autocast: Callable[[], AbstractContextManager]
     """Makes the context of a forward pass, for mixed precision."""
 
@@ -56,7 +56,7 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class LipTeaching:
+class LipSupervision:
     """What the generator's lips are compared with beyond the true ones; the names are those of the options."""
 
     lip_gain: float = 1.0
@@ -87,26 +87,25 @@ class FrameStep(TrainingStep):
         perceptual: a `PerceptualNetwork`, or None where the perception loss has no weight.
         mouth: (rows, columns) of the mouth region in the pictures.
         weights: see LossWeights.
-        reader: a trained `MouthReader`, or None where the lips' loss is not wanted.
-        teacher: a trained `LipReader` that tells the lips from the speech; only where `teaching` asks for more than
-            the true lips.
-        teaching: see LipTeaching.
+        reader: a trained `LipShapeRegressor`, or None where the lips' loss is not wanted.
+        teacher: a trained `AudioToLipShape`; only where `teaching` asks for more than the true lips.
+        teaching: see LipSupervision.
     """
 
     def __init__(
         self,
-        networks: TrainedNetworks,
+        networks: TrainingNetworks,
         perceptual: nn.Module | None,
         mouth: tuple[slice, slice],
         weights: LossWeights,
         reader: nn.Module | None = None,
         teacher: nn.Module | None = None,
-        teaching: LipTeaching = LipTeaching(),
+        teaching: LipSupervision = LipSupervision(),
     ):
-        self.networks = networks.shared
-        self.updates = networks.updates
+        self.networks = networks.ddp
+        self.optimizer_steps = networks.optimizer_steps
         self.autocast = networks.autocast
-        self.judged = networks.evaluated("net_g")
+        self.judged = networks.eval_module("net_g")
         self.perceptual = perceptual
         self.mouth = (..., *mouth)
         self.weights = weights
@@ -162,14 +161,14 @@ class FrameStep(TrainingStep):
         for name, (fake, real) in rivals.items() if self.weights.lamb_gan else ():
             with self.autocast():
                 loss = discriminator_loss(self.networks[f"net_{name}"], fake, real)
-            self.updates[f"net_{name}"](loss)
+            self.optimizer_steps[f"net_{name}"](loss)
             losses[name] = loss.detach()
         return losses
 
     def _gan_losses(self, rivals: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> Losses:
         losses = {}
         for name, (fake, _) in rivals.items() if self.weights.lamb_gan else ():
-            with _frozen(bare(self.networks[f"net_{name}"])) as discriminator:
+            with _frozen_parameters(unwrap_ddp(self.networks[f"net_{name}"])) as discriminator:
                 losses[f"g_{name}"] = self.weights.lamb_gan * generator_gan_loss(discriminator, fake)
         return losses
 
@@ -215,14 +214,14 @@ class FrameStep(TrainingStep):
     def _perception_losses(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
         if self.perceptual is None:
             return {}
-        return {"perception": perception_loss(self.perceptual, fake, real, self.weights.lamb_perception)}
+        return {"perception": perceptual_loss(self.perceptual, fake, real, self.weights.lamb_perception)}
 
     def _train_generator(self, losses: Losses) -> Losses:
-        self.updates["net_g"](torch.stack([loss.float() for loss in losses.values()]).sum())
+        self.optimizer_steps["net_g"](torch.stack([loss.float() for loss in losses.values()]).sum())
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _generate(self, source: torch.Tensor, reference: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
-        with evaluating(self.judged), self.autocast():
+        with in_eval_mode(self.judged), self.autocast():
             return self.judged(self._masked(source), reference, audio).float()
 
     def _judge(self, fake: torch.Tensor, real: torch.Tensor, reference: torch.Tensor) -> Losses:
@@ -259,14 +258,14 @@ class ClipStep(FrameStep):
 
     def __init__(
         self,
-        networks: TrainedNetworks,
+        networks: TrainingNetworks,
         perceptual: nn.Module | None,
         mouth: tuple[slice, slice],
         weights: LossWeights,
         syncnet: SyncNet | None,
         reader: nn.Module | None = None,
         teacher: nn.Module | None = None,
-        teaching: LipTeaching = LipTeaching(),
+        teaching: LipSupervision = LipSupervision(),
     ):
         super().__init__(networks, perceptual, mouth, weights, reader, teacher, teaching)
         self.syncnet = None if syncnet is None else syncnet.eval().requires_grad_(False)
@@ -291,7 +290,7 @@ class ClipStep(FrameStep):
         told = self._told(audio, speech)
         with self.autocast():
             fake = self.networks["net_g"](self._masked(source), reference, speech)
-        rivals = {"dI": (fake, source), "dV": (side_by_side(fake), side_by_side(source))}
+        rivals = {"dI": (fake, source), "dV": (stack_frames_on_channels(fake), stack_frames_on_channels(source))}
         losses = self._train_discriminators(rivals)
         with self.autocast():
             parts = self._picture_losses(fake, source, _own(clips, CLIP_FRAMES)) | self._lip_losses(fake, source, told)
@@ -320,7 +319,7 @@ class ClipStep(FrameStep):
     def _sync_losses(self, pictures: torch.Tensor, clip_audio: torch.Tensor) -> Losses:
         if self.syncnet is None:
             return {}
-        mouths = side_by_side(self._mouths(pictures), CLIP_FRAMES)
+        mouths = stack_frames_on_channels(self._mouths(pictures), CLIP_FRAMES)
         return {"sync": sync_loss(self.syncnet, mouths, clip_audio, self.weights.lamb_syncnet_perception)}
 
 
@@ -365,11 +364,11 @@ class SyncStep(TrainingStep):
         lamb_contrast: weight of the cross entropy.
     """
 
-    def __init__(self, networks: TrainedNetworks, lamb_lips: float = 0.0, lamb_contrast: float = 0.0):
+    def __init__(self, networks: TrainingNetworks, lamb_lips: float = 0.0, lamb_contrast: float = 0.0):
         self.lamb_lips = lamb_lips
         self.lamb_contrast = lamb_contrast
-        self.pairs = networks.shared["net"]
-        self.update = networks.updates["net"]
+        self.pairs = networks.ddp["net"]
+        self.update = networks.optimizer_steps["net"]
         self.autocast = networks.autocast
 
     def __call__(
@@ -423,7 +422,7 @@ class SyncStep(TrainingStep):
             than another one of the same mouths (chance 0.5); positive_score and negative_score, the means.
         """
         with self.autocast():
-            positive, negative, seen, heard = bare(self.pairs)(mouths, audio, negative_audio)
+            positive, negative, seen, heard = unwrap_ddp(self.pairs)(mouths, audio, negative_audio)
         own, others = _means(positive), _means(negative)
         return {
             "sync": self._loss(positive.float(), negative.float()),
@@ -478,13 +477,13 @@ def _own(heard: torch.Tensor, frames: int = 1) -> torch.Tensor | slice:
     return slice(None) if own.all() else own.repeat(frames)
 
 
-def bare(network: nn.Module) -> nn.Module:
+def unwrap_ddp(network: nn.Module) -> nn.Module:
     """The network inside DistributedDataParallel, whose bookkeeping is for a network's own training step alone."""
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
 @contextlib.contextmanager
-def _frozen(network: nn.Module) -> Iterator[nn.Module]:
+def _frozen_parameters(network: nn.Module) -> Iterator[nn.Module]:
     """A forward pass that leaves out the gradients of the network's parameters, which nobody would use."""
     network.requires_grad_(False)
     try:
@@ -494,7 +493,7 @@ def _frozen(network: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextlib.contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
+def in_eval_mode(network: nn.Module) -> Iterator[None]:
     """Have a network in eval mode for a while."""
     training = network.training
     network.eval()

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from models.dinet import FEATURES
+from models.dinet import FEATURE_CHANNELS
 from utils.checkpoints import (
     AVERAGE_SUFFIX,
     Checkpoint,
@@ -24,15 +24,15 @@ from utils.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from utils.distributed import Processes
+from utils.distributed import DistInfo
 from utils.errors import UserError, make_folder
 from utils.files import atomic_path
 from utils.media.images import write_png
 from utils.speech.features import FeatureKind
 from utils.training.checkpoint_folder import CheckpointFolder
-from utils.training.log import Averages, TrainingLog, peak_memory
-from utils.training.networks import TrainedNetworks
-from utils.training.optimizer import SKIPS_IN_A_ROW, learning_rate_factor
+from utils.training.log import MetricMeter, TrainingLog, peak_memory
+from utils.training.networks import TrainingNetworks
+from utils.training.optimizer import MAX_SKIPPED_STEPS, learning_rate_factor
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +92,12 @@ class BatchSource(Protocol):
     def stream(self, epoch: int, step: int) -> Iterator[dict[str, torch.Tensor]]:
         """Batches from a step of an epoch on, without end."""
 
-    def fixed(self, count: int) -> Iterator[dict[str, torch.Tensor]]:
+    def validation(self, count: int) -> Iterator[dict[str, torch.Tensor]]:
         """This process's share of `count` samples that are always the same."""
 
 
 @dataclass
-class Position:
+class TrainState:
     """Where a training stands: in `epoch`, after `step_in_epoch` steps of it and `step` of all."""
 
     epoch: int
@@ -105,7 +105,7 @@ class Position:
     step: int = 0
 
 
-class TrainingLoop:
+class Trainer:
     """Trains until the last epoch, the last step, or a signal.
 
     Args:
@@ -116,7 +116,7 @@ class TrainingLoop:
         held_out: by name, what to report on after each epoch.
         settings: see TrainingSettings.
         metadata: what the networks are for; stands in every checkpoint, and must agree with one that is resumed.
-        processes: those that train together.
+        dist_info: those that train together.
 
     Raises:
         UserError: the result folder cannot be written, or holds another training and this one is not to resume.
@@ -126,12 +126,12 @@ class TrainingLoop:
         self,
         stage: str,
         step: Step,
-        networks: TrainedNetworks,
+        networks: TrainingNetworks,
         data: BatchSource,
         held_out: dict[str, BatchSource],
         settings: TrainingSettings,
         metadata: Metadata,
-        processes: Processes,
+        dist_info: DistInfo,
     ):
         self.step = step
         self.networks = networks
@@ -139,8 +139,8 @@ class TrainingLoop:
         self.held_out = held_out
         self.settings = settings
         self.metadata = metadata
-        self.processes = processes
-        self.position = Position(settings.start_epoch)
+        self.dist_info = dist_info
+        self.position = TrainState(settings.start_epoch)
         make_folder(settings.result_path, RESULT_OPTION)
         self.folder = CheckpointFolder(settings.result_path, FILE_PREFIXES[stage], settings.keep)
         if self.folder.paths() and not settings.resume:
@@ -148,7 +148,7 @@ class TrainingLoop:
                 f"{RESULT_OPTION}: {settings.result_path} holds the checkpoints of a training; go on with it by "
                 "--resume, or name another folder"
             )
-        self._averages = Averages()
+        self._meter = MetricMeter()
         self._saved_step = 0
 
     def resume(self) -> bool:
@@ -166,7 +166,7 @@ class TrainingLoop:
         self.networks.resume(checkpoint, RESULT_OPTION)
         epoch = checkpoint.epoch or self.settings.start_epoch
         earlier = {"epoch": epoch, "step": (epoch - 1) * self.data.steps_per_epoch}  # of a published checkpoint
-        self.position = Position(**(earlier | checkpoint.extra.get("position", {})))
+        self.position = TrainState(**(earlier | checkpoint.extra.get("position", {})))
         if self.position.step_in_epoch > self.data.steps_per_epoch:
             raise UserError(
                 f"{RESULT_OPTION}: {checkpoint.path} was written at step {self.position.step_in_epoch} of an epoch, "
@@ -199,7 +199,7 @@ class TrainingLoop:
             if name == names[0] or name in checkpoint.networks:
                 average = f"{name}{AVERAGE_SUFFIX}"
                 stored = average if average in checkpoint.networks else name
-                load_network(self.networks.bare[name], checkpoint, stored, option)
+                load_network(self.networks.modules[name], checkpoint, stored, option)
 
     def run(self, options: dict[str, Any] | None = None) -> None:
         """Train; `options` are noted in the log.
@@ -209,7 +209,7 @@ class TrainingLoop:
         """
         settings, position = self.settings, self.position
         last_epoch = settings.non_decay + settings.decay
-        if self.processes.is_main:
+        if self.dist_info.is_main:
             self.folder.remove_partial()
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(contextlib.closing(self._open_log()))
@@ -228,7 +228,7 @@ class TrainingLoop:
                     if epoch % settings.checkpoint == 0 or self._step_checkpoint_due():
                         self._save(log)
                     self._report(epoch, log)
-                    self._averages.pause()
+                    self._meter.skip_time()
                 finished = stopped or self._finished(last_epoch)
             self._save(log)
         logger.info(f"training ends before epoch {position.epoch}, after step {position.step}")
@@ -236,7 +236,7 @@ class TrainingLoop:
     def _start_line(self) -> str:
         device = self.networks.device
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
-        shared = f" in {self.processes.count} processes" if self.processes.count > 1 else ""
+        shared = f" in {self.dist_info.world_size} processes" if self.dist_info.world_size > 1 else ""
         limit = "" if self.settings.max_steps is None else f", at most {self.settings.max_steps} steps"
         return (
             f"training on {where}{shared}: {self.data.epoch_samples} samples per epoch, "
@@ -254,7 +254,7 @@ class TrainingLoop:
         rates = self.networks.set_learning_rates(
             learning_rate_factor(position.epoch, settings.non_decay, settings.decay)
         )
-        quiet = None if self.processes.is_main else True  # None: shown on a terminal only
+        quiet = None if self.dist_info.is_main else True  # None: shown on a terminal only
         bar = tqdm(
             desc=f"epoch {position.epoch}", total=steps, initial=position.step_in_epoch, unit="step", disable=quiet
         )
@@ -263,16 +263,16 @@ class TrainingLoop:
                 began = time.perf_counter()
                 batch = next(batches)
                 waited = time.perf_counter() - began
-                losses, stopping = self._share(self.step(**batch), stop.received)
+                losses, stopping = self._average_over_processes(self.step(**batch), stop.received)
                 position.step += 1
                 position.step_in_epoch += 1
                 self._check(losses)
-                self.networks.average()
-                self._averages.add(losses, waited)
+                self.networks.update_ema()
+                self._meter.update(losses, waited)
                 bar.update()
                 at_end = position.step_in_epoch == steps
                 stopping = stopping or (not at_end and position.step == settings.max_steps)
-                if self._averages.steps == settings.log_steps or at_end or stopping:
+                if self._meter.steps == settings.log_steps or at_end or stopping:
                     figures = self._log_step(rates, log)
                     bar.set_postfix(figures, refresh=False)
                     if bar.disable:
@@ -288,19 +288,19 @@ class TrainingLoop:
         every = self.settings.checkpoint_steps
         return every is not None and self.position.step % every == 0
 
-    def _share(self, losses: dict[str, torch.Tensor], stopping: bool) -> tuple[dict[str, float], bool]:
-        """Means of the losses over all processes, and whether any of them is to stop: the same in each."""
+    def _average_over_processes(self, losses: dict[str, torch.Tensor], stopping: bool) -> tuple[dict[str, float], bool]:
+        """Means of the losses over all dist_info, and whether any of them is to stop: the same in each."""
         values = torch.stack([loss.float() for loss in losses.values()])
         both = torch.cat([values, values.new_tensor([stopping])])
-        *means, stops = (self.processes.sum(both) / self.processes.count).tolist()
+        *means, stops = (self.dist_info.all_reduce_sum(both) / self.dist_info.world_size).tolist()
         return dict(zip(losses, means, strict=True)), stops > 0
 
     def _check(self, losses: dict[str, float]) -> None:
         position = self.position
         problem = next((f"loss {name} is {value}" for name, value in losses.items() if not math.isfinite(value)), None)
-        for name, update in self.networks.updates.items():
-            if problem is None and update.skips_in_a_row > SKIPS_IN_A_ROW:
-                problem = f"gradient of {name} was not finite {update.skips_in_a_row} times in a row"
+        for name, update in self.networks.optimizer_steps.items():
+            if problem is None and update.skipped_steps > MAX_SKIPPED_STEPS:
+                problem = f"gradient of {name} was not finite {update.skipped_steps} times in a row"
         if problem is not None:
             paths = self.folder.paths()
             good = f"{paths[-1]} is the last good checkpoint" if paths else "there is no checkpoint yet"
@@ -311,11 +311,12 @@ class TrainingLoop:
 
     def _log_step(self, rates: dict[str, float], log: TrainingLog) -> dict[str, str]:
         """Log the steps since the last time; gives the figures to show."""
-        means = self._averages.take(self.data.batch_size)
+        means = self._meter.compute_and_reset(self.data.batch_size)
         values: dict[str, Any] = {"epoch": self.position.epoch, "samples": self.position.step * self.data.batch_size}
         values |= means
         values |= {f"lr_{name}": rate for name, rate in rates.items()}
-        norms = {f"gradient_norm_{name}": update.gradient_norm for name, update in self.networks.updates.items()}
+        steps = self.networks.optimizer_steps
+        norms = {f"gradient_norm_{name}": step.gradient_norm for name, step in steps.items()}
         values |= {name: norm for name, norm in norms.items() if math.isfinite(norm)}  # JSON knows no other numbers
         values["memory_mib"] = peak_memory(self.networks.device)
         log.write("train", self.position.step, values)
@@ -327,24 +328,24 @@ class TrainingLoop:
             means = self._evaluate(source)
             log.write("validation", self.position.step, {"epoch": epoch, "data": name} | means)
             logger.info(f"epoch {epoch}, {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in means.items()))
-        if self.processes.is_main:
+        if self.dist_info.is_main:
             for name, source in ({"train": self.data} | self.held_out).items():
                 self._write_pictures(epoch, name, source, log)
-        self.processes.wait()
+        self.dist_info.barrier()
 
     def _evaluate(self, source: BatchSource) -> dict[str, float]:
         totals: dict[str, torch.Tensor] = {}
         count = torch.zeros((), device=self.networks.device)
-        for batch in source.fixed(max(self.settings.val_samples, self.processes.count)):
+        for batch in source.validation(max(self.settings.val_samples, self.dist_info.world_size)):
             size = len(next(iter(batch.values())))
             count += size
             for name, value in self.step.evaluate(**batch).items():
                 totals[name] = totals.get(name, 0) + value.float() * size
-        sums = self.processes.sum(torch.stack([*totals.values(), count]))
+        sums = self.dist_info.all_reduce_sum(torch.stack([*totals.values(), count]))
         return self.step.summarise(dict(zip(totals, (sums[:-1] / sums[-1]).tolist(), strict=True)))
 
     def _write_pictures(self, epoch: int, name: str, source: BatchSource, log: TrainingLog) -> None:
-        batch = next(source.fixed(PICTURE_SAMPLES * self.processes.count))
+        batch = next(source.validation(PICTURE_SAMPLES * self.dist_info.world_size))
         rows = self.step.pictures(**{key: value[:PICTURE_SAMPLES] for key, value in batch.items()})
         if rows is None:
             return
@@ -361,7 +362,7 @@ class TrainingLoop:
         if self._saved_step == position.step:
             return
         self._saved_step = position.step
-        if self.processes.is_main:
+        if self.dist_info.is_main:
             inside = position.step_in_epoch > 0
             path = self.folder.path(position.epoch if inside else position.epoch - 1, position.step if inside else None)
             earlier = self.folder.paths()
@@ -383,10 +384,10 @@ class TrainingLoop:
             logger.info(f"checkpoint: {path}")
             self.folder.remove_old()
             log.write("checkpoint", position.step, {"path": str(path)})
-        self.processes.wait()
+        self.dist_info.barrier()
 
     def _open_log(self) -> "TrainingLog | _NoLog":
-        if not self.processes.is_main:
+        if not self.dist_info.is_main:
             return _NoLog()
         return TrainingLog(self.settings.result_path, self.position.step, self.settings.tensorboard)
 
@@ -433,7 +434,7 @@ def picture_grid(rows: torch.Tensor) -> np.ndarray:
     return grid.mul(255).round_().clamp_(0, 255).byte().cpu().numpy()
 
 
-def describe_networks(mouth_region_size: int | None, kind: FeatureKind, feature_channel: int | None = None) -> Metadata:
+def make_metadata(mouth_region_size: int | None, kind: FeatureKind, feature_channel: int | None = None) -> Metadata:
     """What networks trained at this mouth region and on these speech features are for.
 
     `feature_channel` is the generator's; a SyncNet has none.
@@ -456,7 +457,7 @@ def coarse_checkpoint(coarse2fine: bool, path: Path | None) -> Checkpoint | None
 
 def choose_feature_channel(asked: int | None, start: Checkpoint | None) -> int:
     """Channels of the generator's feature maps: as asked for, else those of the weights to start from, else 256."""
-    return asked or (start and start.metadata.feature_channel) or FEATURES
+    return asked or (start and start.metadata.feature_channel) or FEATURE_CHANNELS
 
 
 class StopSignals:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from utils.checkpoints import read_torch_file
-from utils.distributed import Processes
+from utils.distributed import DistInfo
 from utils.errors import UserError
 
 VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
@@ -18,23 +18,23 @@ _CONNECT_SECONDS = 15
 
 
 def load_perceptual_network(
-    make: Callable[[Mapping[str, torch.Tensor]], nn.Module], path: Path | None, processes: Processes
+    make: Callable[[Mapping[str, torch.Tensor]], nn.Module], path: Path | None, dist_info: DistInfo
 ) -> nn.Module:
     """Return make(weights) with the weights of `path`, or of VGG19 from torchvision's cache, fetched if need be.
 
     Args:
         make: takes a state dict of torchvision's layout; ValueError if the weights are unfit.
         path: VGG19 or VGG16 weights, or None.
-        processes: only the main one fetches.
+        dist_info: only the main one fetches.
 
     Raises:
         UserError: no such file, unfit weights, or nothing in the cache and no network.
     """
     if path is None:
         path = Path(torch.hub.get_dir()) / "checkpoints" / VGG19_URL.rsplit("/", 1)[1]
-        if processes.is_main and not path.exists():
+        if dist_info.is_main and not path.exists():
             _fetch(path)
-        processes.wait()
+        dist_info.barrier()
     state = read_torch_file(path, OPTION)
     try:
         return make({key: value.float() for key, value in state.items() if isinstance(value, torch.Tensor)})

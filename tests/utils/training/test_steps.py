@@ -19,24 +19,24 @@ from golden.networks import (
     vgg_weights,
 )
 
-from models.audio_to_lips import LipReader
-from models.lip_regressor import MouthReader
+from models.audio_to_lips import AudioToLipShape
+from models.lip_regressor import LipShapeRegressor
 from models.losses import CLIP_FRAMES
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
-from utils.distributed import Processes
+from utils.distributed import DistInfo
 from utils.errors import UserError
 from utils.face.crop_geometry import mouth_region
 from utils.training.lip_step import LipStep
-from utils.training.networks import OptimisationSettings, TrainedNetworks
-from utils.training.optimizer import Update, learning_rate_factor, make_autocast, make_optimizer
-from utils.training.steps import ClipStep, FrameStep, LipTeaching, LossWeights, SyncPairs, SyncStep
+from utils.training.networks import OptimisationSettings, TrainingNetworks
+from utils.training.optimizer import OptimizerStep, learning_rate_factor, make_autocast, make_optimizer
+from utils.training.steps import ClipStep, FrameStep, LipSupervision, LossWeights, SyncPairs, SyncStep
 
 CPU = torch.device("cpu")
 
 
-def trained(networks: dict[str, torch.nn.Module], **settings) -> TrainedNetworks:
-    return TrainedNetworks(networks, dict.fromkeys(networks, 1e-4), OptimisationSettings(**settings), Processes(), CPU)
+def trained(networks: dict[str, torch.nn.Module], **settings) -> TrainingNetworks:
+    return TrainingNetworks(networks, dict.fromkeys(networks, 1e-4), OptimisationSettings(**settings), DistInfo(), CPU)
 
 
 def tiny_perceptual() -> PerceptualNetwork:
@@ -51,8 +51,8 @@ def frame_batch(seed: int = 1100) -> dict[str, torch.Tensor]:
     }
 
 
-def assert_golden_step(file: Path, losses: dict[str, torch.Tensor], networks: TrainedNetworks) -> None:
-    assert_golden(file, losses, networks.updates["net_g"].gradient_norm, networks.bare["net_g"])
+def assert_golden_step(file: Path, losses: dict[str, torch.Tensor], networks: TrainingNetworks) -> None:
+    assert_golden(file, losses, networks.optimizer_steps["net_g"].gradient_norm, networks.modules["net_g"])
 
 
 def test_the_frame_step_is_golden(golden_dir):
@@ -81,26 +81,26 @@ def test_the_generator_step_leaves_the_discriminator_alone():
     before = {}
 
     def check(loss: torch.Tensor) -> None:
-        before.update({name: value.clone() for name, value in networks.bare["net_dI"].state_dict().items()})
+        before.update({name: value.clone() for name, value in networks.modules["net_dI"].state_dict().items()})
         loss.backward()
 
-    networks.updates["net_g"] = check
+    networks.optimizer_steps["net_g"] = check
     losses = step(**frame_batch())
-    gradients = [parameter.grad.clone() for parameter in networks.bare["net_dI"].parameters()]
+    gradients = [parameter.grad.clone() for parameter in networks.modules["net_dI"].parameters()]
     assert set(losses) == {"dI", "perception", "mouth", "g_dI"}
-    assert all(torch.equal(before[name], value) for name, value in networks.bare["net_dI"].state_dict().items())
-    assert all(parameter.requires_grad for parameter in networks.bare["net_dI"].parameters())
+    assert all(torch.equal(before[name], value) for name, value in networks.modules["net_dI"].state_dict().items())
+    assert all(parameter.requires_grad for parameter in networks.modules["net_dI"].parameters())
     # The gradients are still those of the discriminator's own step.
     again = trained({"net_g": generator(), "net_dI": discriminator(3)})
-    again.updates["net_g"] = lambda loss: None
+    again.optimizer_steps["net_g"] = lambda loss: None
     FrameStep(again, tiny_perceptual(), mouth_region(MOUTH), LossWeights())(**frame_batch())
-    own = [parameter.grad for parameter in again.bare["net_dI"].parameters()]
+    own = [parameter.grad for parameter in again.modules["net_dI"].parameters()]
     assert all(torch.equal(a, b) for a, b in zip(gradients, own, strict=True))
 
 
 def test_evaluation_changes_nothing_and_compares_with_the_mean_reference():
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
-    before = {name: value.clone() for name, value in networks.bare["net_g"].state_dict().items()}
+    before = {name: value.clone() for name, value in networks.modules["net_g"].state_dict().items()}
     step = FrameStep(networks, tiny_perceptual(), mouth_region(MOUTH), LossWeights())
     batch = frame_batch()
     batch["reference"] = batch["source"].repeat(1, 5, 1, 1) + 0.25
@@ -112,8 +112,8 @@ def test_evaluation_changes_nothing_and_compares_with_the_mean_reference():
     assert torch.equal(pictures[:, 0], batch["source"])
     rows, columns = mouth_region(MOUTH)
     assert pictures[:, 1, :, rows, columns].abs().max() == 0
-    assert networks.bare["net_g"].training
-    assert all(torch.equal(before[name], value) for name, value in networks.bare["net_g"].state_dict().items())
+    assert networks.modules["net_g"].training
+    assert all(torch.equal(before[name], value) for name, value in networks.modules["net_g"].state_dict().items())
 
 
 @pytest.mark.parametrize("contrast", [0.0, 0.5])
@@ -174,45 +174,45 @@ def test_lips_teach_both_encoders_where_they_are_known():
 def test_weights_of_zero_leave_losses_out():
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
     weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_l1=2, lamb_mouth=3)
-    before = {name: value.clone() for name, value in networks.bare["net_dI"].state_dict().items()}
+    before = {name: value.clone() for name, value in networks.modules["net_dI"].state_dict().items()}
     step = FrameStep(networks, None, mouth_region(MOUTH), weights)
     with torch.no_grad():
         batch = frame_batch()
-        fake = networks.bare["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
+        fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
     losses = step(**batch)
     assert set(losses) == {"l1", "mouth"}
     error = (fake - batch["source"]).abs()
     assert losses["l1"].item() == pytest.approx(2 * error.mean().item(), rel=1e-4)
     assert losses["mouth"].item() == pytest.approx(3 * error[step.mouth].mean().item(), rel=1e-4)
-    assert all(torch.equal(before[name], value) for name, value in networks.bare["net_dI"].state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in networks.modules["net_dI"].state_dict().items())
 
 
 def test_lips_are_compared_as_the_reader_reads_them():
     torch.manual_seed(0)
-    reader = MouthReader(dropout=0.5)
+    reader = LipShapeRegressor(dropout=0.5)
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
     weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_lips=2)
     step = FrameStep(networks, None, mouth_region(MOUTH), weights, reader)
     batch = frame_batch()
     kept = {name: value.clone() for name, value in reader.state_dict().items()}
     with torch.no_grad():
-        fake = networks.bare["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
+        fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
         wanted = 2 * (reader(fake[step.mouth]) - reader(batch["source"][step.mouth])).square().mean()
     losses = step(**batch)
     assert set(losses) == {"lips"}
     assert losses["lips"].item() == pytest.approx(wanted.item(), rel=1e-4)
-    assert networks.updates["net_g"].gradient_norm > 0
+    assert networks.optimizer_steps["net_g"].gradient_norm > 0
     assert all(torch.equal(kept[name], value) for name, value in reader.state_dict().items())
     figures = step.evaluate(**batch | {"reference": batch["source"].repeat(1, 5, 1, 1)})
     assert figures["lips_of_mean_reference"] < 1e-6 * figures["lips"]
 
 
-def taught_step(kind: type[FrameStep], networks: TrainedNetworks, *others: torch.nn.Module, **teaching) -> FrameStep:
+def taught_step(kind: type[FrameStep], networks: TrainingNetworks, *others: torch.nn.Module, **teaching) -> FrameStep:
     """A step of both lip teachings, with a reader of mouths and a reader of speech."""
     torch.manual_seed(0)
-    reader, teacher = MouthReader(), LipReader(29, 40, dropout=0.5)
+    reader, teacher = LipShapeRegressor(), AudioToLipShape(29, 40, dropout=0.5)
     weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_l1=3, lamb_lips=2)
-    return kind(networks, None, mouth_region(MOUTH), weights, *others, reader, teacher, LipTeaching(**teaching))
+    return kind(networks, None, mouth_region(MOUTH), weights, *others, reader, teacher, LipSupervision(**teaching))
 
 
 def opening_and_width(shapes: torch.Tensor) -> torch.Tensor:
@@ -224,7 +224,7 @@ def test_lips_move_as_many_times_as_far_as_the_speech_tells():
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
     step, batch = taught_step(FrameStep, networks, lip_gain=2.5), frame_batch()
     with torch.no_grad():
-        fake = networks.bare["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
+        fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
         aim = step.reader(batch["source"][step.mouth]) + 1.5 * opening_and_width(step.teacher(batch["audio"]))
         wanted = 2 * (step.reader(fake[step.mouth]) - aim).square().mean()
     losses = step(**batch)
@@ -242,7 +242,7 @@ def test_swapped_speech_is_judged_by_its_lips_alone():
         heard = batch["audio"].clone()
         heard[swapped] = (other, own)[swapped][0]
         with torch.no_grad():
-            fake = networks.bare["net_g"](step._masked(batch["source"]), batch["reference"], heard)
+            fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], heard)
             aim = step.reader(batch["source"][step.mouth])
             aim += opening_and_width(step.teacher(heard)) - opening_and_width(step.teacher(batch["audio"]))
             lips = 2 * (step.reader(fake[step.mouth]) - aim).square().mean()
@@ -287,7 +287,7 @@ def test_a_clip_hears_the_whole_speech_of_another():
 def test_lips_are_compared_in_mixed_precision():
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)}, amp="bf16")
     weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_lips=2)
-    step = FrameStep(networks, None, mouth_region(MOUTH), weights, MouthReader())
+    step = FrameStep(networks, None, mouth_region(MOUTH), weights, LipShapeRegressor())
     assert 0 < step(**frame_batch())["lips"].item() < math.inf
 
 
@@ -317,7 +317,7 @@ def test_the_reported_correlation_is_that_over_all_batches():
 
 def test_a_mouth_is_read_at_any_size():
     torch.manual_seed(0)
-    reader = MouthReader().eval()
+    reader = LipShapeRegressor().eval()
     small = torch.nn.functional.interpolate(uniform_tensor(1, 2, 3, 8, 8), 64, mode="bicubic")
     large = torch.nn.functional.interpolate(small, 256, mode="bilinear")
     assert torch.allclose(reader(small), reader(large), atol=0.02 * reader(small).std().item() + 5e-3)
@@ -339,9 +339,9 @@ def test_chance_is_readable_off_the_sync_figures():
 def test_channels_last_is_a_layout_and_nothing_else():
     networks = trained({"net_dI": discriminator(3)}, channels_last=True)
     picture = uniform_tensor(1, 1, 3, 64, 64)
-    assert networks.bare["net_dI"].down_blocks[1].conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert networks.modules["net_dI"].down_blocks[1].conv.weight.is_contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        assert torch.allclose(networks.bare["net_dI"](picture)[1], discriminator(3)(picture)[1], atol=1e-5)
+        assert torch.allclose(networks.modules["net_dI"](picture)[1], discriminator(3)(picture)[1], atol=1e-5)
 
 
 @pytest.mark.parametrize(("epoch", "factor"), [(1, 1), (200, 1), (201, 200 / 201), (400, 1 / 201)])
@@ -352,14 +352,14 @@ def test_the_learning_rate_is_constant_and_then_falls(epoch, factor):
 def test_a_step_without_a_finite_gradient_is_skipped_and_a_large_one_clipped():
     network = torch.nn.Linear(2, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
-    update = Update(network, optimizer, torch.amp.GradScaler("cpu", enabled=False), clip_grad=0.5)
+    update = OptimizerStep(network, optimizer, torch.amp.GradScaler("cpu", enabled=False), clip_grad=0.5)
     before = [parameter.clone() for parameter in network.parameters()]
     update(network(torch.tensor([[math.inf, 1.0]])).sum() * 0)
-    assert update.skips_in_a_row == 1
+    assert update.skipped_steps == 1
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     update(100 * network(torch.ones(1, 2)).sum())
     moved = torch.cat([(a - b).flatten() for a, b in zip(before, network.parameters(), strict=True)])
-    assert update.skips_in_a_row == 0 and update.gradient_norm > 100
+    assert update.skipped_steps == 0 and update.gradient_norm > 100
     assert moved.norm().item() == pytest.approx(0.5, rel=1e-3)
 
 
@@ -388,8 +388,8 @@ def test_the_average_of_the_weights_follows_the_network():
     values = []
     for value in (1.0, 2.0, 3.0):
         network.weight.data.fill_(value)
-        networks.average()
-        values.append(networks.evaluated("net_g").weight.item())
+        networks.update_ema()
+        values.append(networks.eval_module("net_g").weight.item())
     assert values == pytest.approx([1.0, 1.1, 1.29])
     assert set(networks.checkpoint_networks()) == {"net_g", "net_g_ema"}
 
@@ -401,8 +401,8 @@ def test_the_average_has_averaged_statistics_and_whole_indices():
     for value in (1.0, 2.0):
         network.running_mean.fill_(value)
         network.num_batches_tracked.add_(1)
-        networks.average()
-    average = networks.evaluated("net_g")
+        networks.update_ema()
+    average = networks.eval_module("net_g")
     assert average.running_mean.tolist() == pytest.approx([1.01, 1.01])
     assert average.place.tolist() == [-1, 5] and average.num_batches_tracked == 2
 
@@ -410,9 +410,9 @@ def test_the_average_has_averaged_statistics_and_whole_indices():
 def test_gradients_are_those_of_a_least_squares_gan():
     # The discriminator's loss, halved over fake and real, as published.
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
-    networks.updates["net_g"] = lambda loss: None
+    networks.optimizer_steps["net_g"] = lambda loss: None
     captured = []
-    networks.updates["net_dI"] = captured.append
+    networks.optimizer_steps["net_dI"] = captured.append
     step = FrameStep(networks, tiny_perceptual(), mouth_region(MOUTH), LossWeights())
     batch = frame_batch()
     step(**batch)
