@@ -84,7 +84,7 @@ def write_weights(checkpoint: "Checkpoint", stored: str, name: str, form: str, p
 
 def write_graphs(checkpoint: "Checkpoint", stored: str, folder: Path) -> list[Path]:
     """Write the generator as ONNX graphs into `folder`."""
-    from models.dinet import FEATURES, DINet
+    from models.dinet import FEATURE_CHANNELS, DINet
     from utils.checkpoints import load_network
     from utils.export.onnx_graphs import write_onnx
     from utils.speech.features import KINDS
@@ -99,7 +99,7 @@ def write_graphs(checkpoint: "Checkpoint", stored: str, folder: Path) -> list[Pa
         audio_feature=kind.name,
         audio_channel=recorded.audio_channel or kind.channels,
         audio_rows_per_frame=recorded.audio_rows_per_frame or kind.rows_per_frame,
-        feature_channel=recorded.feature_channel or FEATURES,
+        feature_channel=recorded.feature_channel or FEATURE_CHANNELS,
     )
     state = checkpoint.networks[stored]
     inputs = [

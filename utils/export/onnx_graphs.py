@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.dinet import AdaAT, DINet, ReferenceCode
+from models.dinet import AdaAT, DINet, ReferenceFeatures
 from models.inference_form import fold_norms
 from utils.checkpoints import Metadata
 from utils.errors import UserError
@@ -85,7 +85,7 @@ class _Frames(nn.Module):
     def forward(
         self, source: torch.Tensor, audio: torch.Tensor, features: torch.Tensor, trans: torch.Tensor
     ) -> torch.Tensor:
-        return self.network.generate(source, ReferenceCode(features, trans), audio)
+        return self.network.generate(source, ReferenceFeatures(features, trans), audio)
 
 
 def write_onnx(network: DINet, metadata: Metadata, folder: Path) -> list[Path]:
