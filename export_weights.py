@@ -10,7 +10,7 @@ from config.export_weights import FORMATS, RESULT_DIR, ExportParser
 from utils.errors import UserError, run_script
 
 if TYPE_CHECKING:
-    from utils.checkpoints import Checkpoint
+    from utils.checkpoints import AUDIO_ENCODER, LIP_REGRESSOR, Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +42,12 @@ def export(options: argparse.Namespace) -> None:
     Raises:
         UserError: a checkpoint that cannot be read, or holds no network of the training scripts.
     """
-    from models.audio_to_lips import AUDIO_ENCODER
-    from models.lip_regressor import MOUTH_READER
-    from utils.checkpoints import AVERAGE_SUFFIX, SYNCNET, read_checkpoint
+    from utils.checkpoints import EMA_SUFFIX, SYNCNET, read_checkpoint
 
     form, path = choose_result(options)
     checkpoint = read_checkpoint(options.checkpoint, "--checkpoint")
-    names = {f"net_g{AVERAGE_SUFFIX}": "net_g"}
-    names |= {name: name for name in ("net_g", SYNCNET, AUDIO_ENCODER, MOUTH_READER)}
+    names = {f"net_g{EMA_SUFFIX}": "net_g"}
+    names |= {name: name for name in ("net_g", SYNCNET, AUDIO_ENCODER, LIP_REGRESSOR)}
     stored = next((name for name in names if name in checkpoint.networks), None)
     if stored is None:
         raise UserError(f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}, without a network to share")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from utils.errors import UserError
 from utils.executors import usable_cores
-from utils.media.images import read_picture, resize_picture
+from utils.media.images import read_image, resize_image
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +44,12 @@ class CropFiles:
 
     def _read(self, path: str) -> torch.Tensor:
         try:
-            picture = read_picture(Path(path))
+            picture = read_image(Path(path))
         except OSError as error:
             raise UnreadableCropError(f"{path} cannot be read ({error.strerror})") from None
         if picture is None:
             raise UnreadableCropError(f"{path} is not a whole picture")
-        return torch.from_numpy(resize_picture(picture, *self.size))
+        return torch.from_numpy(resize_image(picture, *self.size))
 
     def pictures(self, taken: torch.Tensor, device: torch.device) -> torch.Tensor:
         """See Crops."""

@@ -5,9 +5,6 @@ from torch import nn
 
 from .dinet import AUDIO_EMBEDDING_DIM, make_audio_encoder
 
-AUDIO_ENCODER = "net_a"
-"""Name of a AudioToLipShape in checkpoints."""
-
 
 class AudioToLipShape(nn.Module):
     """Audio rows [B, audio_channel, T] to lip shapes [B, values], through the generator's audio encoder.

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-MOUTH_READER = "net_m"
-"""Name of a LipShapeRegressor in checkpoints."""
 INPUT_SIZE = 32
 """Pixels that a mouth is read at: a generator cannot deceive the reader by detail that nobody sees."""
 STD_EPSILON = 0.05

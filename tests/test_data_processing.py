@@ -21,9 +21,9 @@ from config.data_processing import DataProcessingParser
 from dataset.manifest import read_manifest
 from utils.data_processing import steps as data_steps
 from utils.errors import UserError
-from utils.media.images import read_picture
+from utils.media.images import read_image
 from utils.media.video_reader import VideoReader
-from utils.media.video_writer import VideoWriter
+from utils.media.video_writer import EncoderSettings, VideoWriter
 
 ROOT = Path(__file__).parent.parent
 DATA = Path("asserts/training_data")
@@ -149,7 +149,7 @@ def test_crops_and_features_of_a_clip_belong_together(prepared, monkeypatch):
         for number, clip in enumerate(video.clips):
             assert [Path(path).name for path in clip.frame_paths] == [f"{9 * number + i:06d}.jpg" for i in range(9)]
             assert video.clip_features(clip).shape == (36, 80)
-            shapes = {read_picture(Path(path)).shape for path in clip.frame_paths}
+            shapes = {read_image(Path(path)).shape for path in clip.frame_paths}
             assert len(shapes) == 1  # one radius a clip
             height, width, _ = shapes.pop()
             radius = width * 2 // 5
@@ -200,7 +200,7 @@ def test_crops_of_frames_and_of_the_video_are_the_same_picture(talk, monkeypatch
     assert len(paths) == FRAMES
     assert paths == sorted(path.relative_to(talk / "of_frames") for path in (talk / "of_frames").rglob("*.jpg"))
     for path in paths[::10]:
-        assert cv2.PSNR(read_picture(talk / "of_video" / path), read_picture(talk / "of_frames" / path)) > 38
+        assert cv2.PSNR(read_image(talk / "of_video" / path), read_image(talk / "of_frames" / path)) > 38
 
 
 def test_crops_without_the_video(talk, monkeypatch):
@@ -319,7 +319,9 @@ def test_annotated_parts_and_scenes(raw, tmp_path, monkeypatch, caplog):
     long = tmp_path / DATA / "raw_video" / "Radio1.mp4"
     long.parent.mkdir(parents=True)
     colours = (40, 200, 90)
-    with VideoWriter(long, 320, 240, Fraction(30), BT601, crf=10, audio_path=raw.parent / "speech.wav") as writer:
+    with VideoWriter(
+        long, 320, 240, Fraction(30), BT601, encoder=EncoderSettings(crf=10), audio_path=raw.parent / "speech.wav"
+    ) as writer:
         for index in range(240):  # a scene lasts 2.4 s
             yuv = np.full((360, 320), 128, np.uint8)
             yuv[:240] = np.random.default_rng(index // 72).integers(20, 60, (240, 320)) + colours[index // 72 % 3]

@@ -36,7 +36,7 @@ from utils.face.analysis import analyze_video
 from utils.face.crop_geometry import CropBox
 from utils.media.audio import Waveform, load_waveform, write_wav
 from utils.media.video_reader import Frame, VideoReader
-from utils.media.video_writer import VideoWriter
+from utils.media.video_writer import EncoderSettings, VideoWriter
 from utils.pipeline import StageTimer
 from utils.speech.features import KINDS, SpeechFeatures, mel_features
 
@@ -64,7 +64,9 @@ def altered(source: Path, target: Path, change, rate=None, order=None) -> Path:
     sound = source if reader.info.has_audio else None
     height, width = first.shape[0] * 2 // 3, first.shape[1]
     rate = rate or reader.info.rate
-    with VideoWriter(target, width, height, rate, reader.info.colour, crf=1, preset="ultrafast", audio_path=sound) as v:
+    with VideoWriter(
+        target, width, height, rate, reader.info.colour, encoder=EncoderSettings(1, "ultrafast"), audio_path=sound
+    ) as v:
         for frame in frames:
             v.write(change(frame.yuv.copy()))
     return target
@@ -255,7 +257,7 @@ def test_lip_sync_error_shows_the_network_what_it_was_trained_on(tmp_path):
     size, frames = 256, 29
     points = np.full((frames, 68, 2), 128.0)
     points[:, 0], points[:, 16], points[:, 8], points[:, 19] = (88, 128), (168, 128), (128, 178), (128, 100)
-    with VideoWriter(tmp_path / "v.mp4", size, size, Fraction(25), BT601, crf=1) as writer:
+    with VideoWriter(tmp_path / "v.mp4", size, size, Fraction(25), BT601, encoder=EncoderSettings(1)) as writer:
         for number in range(frames):
             yuv = np.full((size * 3 // 2, size), 128, np.uint8)
             yuv[:size] = 40 + 5 * number

@@ -7,11 +7,19 @@ import torch
 from helpers.sample_media import formula_state
 
 import export_weights
-from models.audio_to_lips import AUDIO_ENCODER, AudioToLipShape
+from models.audio_to_lips import AudioToLipShape
 from models.dinet import DINet
-from models.lip_regressor import MOUTH_READER, LipShapeRegressor
+from models.lip_regressor import LipShapeRegressor
 from models.syncnet import SyncNet
-from utils.checkpoints import SYNCNET, Metadata, load_network, read_checkpoint, write_checkpoint
+from utils.checkpoints import (
+    AUDIO_ENCODER,
+    LIP_REGRESSOR,
+    SYNCNET,
+    Metadata,
+    load_network,
+    read_checkpoint,
+    write_checkpoint,
+)
 from utils.errors import UserError
 from utils.face.landmarks import LIP_SHAPE_VALUES
 from utils.training.audio_stage import load_lip_teacher
@@ -50,7 +58,7 @@ def test_full_precision_and_syncnet(tmp_path):
 def test_teachers_of_the_lips(tmp_path):
     """An audio encoder and a mouth reader go as small as a generator, and train from there."""
     write_checkpoint(tmp_path / "a.pth", {AUDIO_ENCODER: AudioToLipShape(80, LIP_SHAPE_VALUES)}, {}, 1, METADATA)
-    write_checkpoint(tmp_path / "m.pth", {MOUTH_READER: LipShapeRegressor()}, {}, 1, METADATA)
+    write_checkpoint(tmp_path / "m.pth", {LIP_REGRESSOR: LipShapeRegressor()}, {}, 1, METADATA)
     export(tmp_path / "a.pth", tmp_path / "small_a.pth")
     export(tmp_path / "m.pth", tmp_path / "small_m.pth")
     assert load_lip_teacher(tmp_path / "small_a.pth", METADATA) is not None

@@ -206,7 +206,9 @@ def test_a_mouth_reader_learns_and_shows_a_generator_the_lips(tmp_path):
     with pytest.raises(UserError, match=r"^--lip_teacher_path: .* \(net_a\) is needed"):
         train_here(*frame_command(), *taught, "--train_data", data, "--lip_teacher_path", generator,
                    "--result_path", tmp_path / "other")  # fmt: skip
-    with pytest.raises(UserError, match=r"^--pretrained_mouth_reader_path: .* a mouth reader \(net_m\) is needed"):
+    with pytest.raises(
+        UserError, match=r"^--pretrained_mouth_reader_path: .* a lip shape regressor \(net_m\) is needed"
+    ):
         train_here(*frame_command(), "--train_data", data, "--pretrained_mouth_reader_path", generator,
                    "--lamb_perception", 0, "--result_path", tmp_path / "other")  # fmt: skip
     with pytest.raises(UserError, match=r"^--freeze_norms: needs weights to start from"):

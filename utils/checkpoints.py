@@ -1,4 +1,4 @@
-"""The one place that reads and writes network weights.
+"""Checkpoint files: read, checked, loaded into networks, written.
 
 Published layout: {epoch, state_dict: {net_g, net_dI[, net_dV]}, optimizer: {the same names}} with the prefix `module.`
 on every parameter, and {state_dict: {net}} without a prefix for a SyncNet. Ours is the same with one more entry,
@@ -22,9 +22,13 @@ from utils.errors import UserError, require_file
 from utils.files import atomic_path
 
 SYNCNET = "net"
-"""Name of the SyncNet in its checkpoint; the others are net_g, net_dI and net_dV."""
-AVERAGE_SUFFIX = "_ema"
-"""The average of net_g's weights stands in a checkpoint as net_g_ema."""
+"""Name of the SyncNet in its checkpoint; those of DINet are net_g, net_dI and net_dV."""
+AUDIO_ENCODER = "net_a"
+"""Name of the network that predicts the lip shape from audio."""
+LIP_REGRESSOR = "net_m"
+"""Name of the network that predicts the lip shape from a mouth image."""
+EMA_SUFFIX = "_ema"
+"""Appended to the name of a network whose weights are an exponential moving average: net_g_ema."""
 SAFETENSORS = ".safetensors"
 """Ending of the files that are read and written as safetensors."""
 _OWN_ENTRY = "dinet"
@@ -34,8 +38,8 @@ _TITLES = {
     "net_g": "a DINet generator",
     "net_dI": "a frame discriminator",
     "net_dV": "a clip discriminator",
-    "net_a": "an audio encoder",
-    "net_m": "a mouth reader",
+    AUDIO_ENCODER: "an audio encoder",
+    LIP_REGRESSOR: "a lip shape regressor",
     SYNCNET: "a SyncNet",
 }
 _OPTIONS = {  # first part of a parameter's name -> the options that its shape depends on

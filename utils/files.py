@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic file writes and content fingerprints."""
 
 import contextlib
 import hashlib

@@ -18,7 +18,7 @@ from skimage import data
 
 from utils.face.landmarks import follow_face
 from utils.face.tracker import FaceTracker
-from utils.media.video_writer import VideoWriter
+from utils.media.video_writer import EncoderSettings, VideoWriter
 from utils.media.yuv import Colour
 
 FOLDER = Path(__file__).parent
@@ -113,7 +113,9 @@ def write_video(path: Path) -> None:
     portrait = Portrait(data.astronaut())
     height, width = portrait.picture.shape[:2]
     comment = "scikit-image's astronaut (NASA, public domain), set in motion by make_example.py"
-    with VideoWriter(path, width, height, Fraction(RATE), BT601, preset="slow", comment=comment) as writer:
+    with VideoWriter(
+        path, width, height, Fraction(RATE), BT601, encoder=EncoderSettings(preset="slow"), comment=comment
+    ) as writer:
         for number in range(RATE * SECONDS):
             writer.write(cv2.cvtColor(portrait.frame(number / RATE), cv2.COLOR_RGB2YUV_I420))
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from golden import formula
 
-from utils.media.video_writer import VideoWriter
+from utils.media.video_writer import EncoderSettings, VideoWriter
 from utils.media.yuv import Colour, set_rgb_patch
 
+FAST = EncoderSettings(crf=10, preset="ultrafast")
 BT601 = Colour(matrix=5, primaries=5, transfer=6)
 
 
@@ -22,7 +23,7 @@ def write_face_video(
     from skimage import data
 
     portrait = data.astronaut()
-    with VideoWriter(path, size, size, Fraction(rate), BT601, crf=10, preset="ultrafast", audio_path=audio) as writer:
+    with VideoWriter(path, size, size, Fraction(rate), BT601, encoder=FAST, audio_path=audio) as writer:
         for frame in range(frames):
             angle, shift = 2 * np.sin(frame / 9), 4 * np.sin(frame / 6)
             turn = cv2.getRotationMatrix2D((256, 128), angle, size / 512)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from utils.media.video_reader import VideoReader
-from utils.media.video_writer import VideoWriter
+from utils.media.video_writer import EncoderSettings, VideoWriter
 from utils.media.yuv import Colour
 
 NTSC = Fraction(30000, 1001)
@@ -109,7 +109,10 @@ def probe(path: Path) -> dict:
 
 
 def write(path: Path, count: int = 50, rate: Fraction = Fraction(25), **options: object) -> Path:
-    with VideoWriter(path, 96, 64, rate, options.pop("colour", BT709), preset="ultrafast", **options) as writer:
+    """A video of `count` scenes; `options` are those of VideoWriter and EncoderSettings."""
+    coding = {name: options.pop(name) for name in ("crf", "preset", "codec", "gop", "threads") if name in options}
+    encoder = EncoderSettings(**{"preset": "ultrafast"} | coding)
+    with VideoWriter(path, 96, 64, rate, options.pop("colour", BT709), encoder=encoder, **options) as writer:
         for index in range(count):
             writer.write(scene(index))
     return path

@@ -17,7 +17,7 @@ from utils.face.crop import cut_face
 from utils.face.crop_geometry import TRAINING_SCALE_RANGE, CropBox, check_window, crop_box
 from utils.face.landmarks import follow_face
 from utils.face.openface_csv import check_table_fits, read_openface_csv
-from utils.media.images import read_picture, write_jpeg
+from utils.media.images import read_image, write_jpeg
 
 _LANDMARK_OPTION = "--openface_landmark_dir"
 
@@ -159,7 +159,7 @@ class _FramePictures:
         return self._read(path)[box.top : box.bottom, box.left : box.right]
 
     def _read(self, path: Path) -> np.ndarray:
-        picture = read_picture(path)
+        picture = read_image(path)
         if picture is None:
             raise UserError(f"--video_frame_dir: {path} cannot be decoded; remove its folder and extract it again")
         return picture

@@ -12,7 +12,7 @@ from utils.data_processing.settings import TRAINING_RATE
 from utils.errors import UserError
 from utils.media.audio import Waveform, load_waveform, write_wav
 from utils.media.video_reader import VideoReader
-from utils.media.video_writer import VideoWriter
+from utils.media.video_writer import EncoderSettings, VideoWriter
 
 SOUND_RATE = 48000
 """Hz of the sound in videos made here: nothing that can be heard is lost."""
@@ -128,12 +128,10 @@ def write_span(reader: VideoReader, span: Span, target: Path, rate: Fraction, so
         rate,
         info.colour,
         info.sample_aspect_ratio,
-        crf=crf,
-        preset=PRESET,
+        # One thread: there is a process for every core, and the file is the same on any number of cores.
+        encoder=EncoderSettings(crf=crf, preset=PRESET, threads=1),
         audio_path=wav,
         duration=float((last - first) / rate),
-        comment="",
-        threads=1,  # there is a process for every core, and the file is the same on any number of cores
     ) as writer:
         for frame in reader.play(ticks[first:last]):
             writer.write(frame.yuv)

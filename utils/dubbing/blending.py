@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from utils.face.crop import FaceCrop
 from utils.face.crop_geometry import CropBox, mouth_region, network_size
-from utils.media.images import resize_picture
+from utils.media.images import resize_image
 from utils.media.yuv import Colour, set_rgb_patch
 
 FEATHER_WIDTH = 0.2
@@ -162,7 +162,7 @@ def paste_face(
     """
     result = yuv.copy()
     patch = crop.patch.copy()
-    generated = resize_picture(face, crop.box.height, crop.box.width)
+    generated = resize_image(face, crop.box.height, crop.box.width)
     changed = paste(patch, crop.box, crop.patch_box, generated, mask, weight)
     if changed is not None:
         top, left = changed.top - crop.patch_box.top, changed.left - crop.patch_box.left

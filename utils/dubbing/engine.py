@@ -16,7 +16,7 @@ import torch
 
 from utils.device import default_batch_size
 from utils.dubbing.blending import first_seen_row, match_colour, paste_face, paste_mask
-from utils.dubbing.generator import MouthGenerator, crops_to_tensor, tensor_to_crops
+from utils.dubbing.generator import MouthGenerator
 from utils.dubbing.references import parse_reference_frames, random_references, spread_references
 from utils.dubbing.settings import DubbingJob, DubbingOptions, DubbingReport
 from utils.errors import UserError, require_file
@@ -24,8 +24,9 @@ from utils.face.analysis import AnalyzedVideo, analyze_video
 from utils.face.crop import FaceCrop, cut_face
 from utils.face.crop_geometry import network_size
 from utils.files import file_fingerprint
+from utils.media.images import crops_to_tensor, tensor_to_crops
 from utils.media.video_reader import Frame
-from utils.media.video_writer import VideoWriter
+from utils.media.video_writer import EncoderSettings, VideoWriter
 from utils.media.yuv import Colour, set_rgb_patch
 from utils.pipeline import StageTimer, batched, in_background, limit_heap_fragmentation
 from utils.progress import Progress
@@ -33,6 +34,9 @@ from utils.speech.features import SpeechFeatures
 
 QUEUED_BATCHES = 2
 """Batches that each stage may be ahead of the next."""
+
+AI_NOTE = "AI-generated: the mouth movements in this video were synthesised (DINet)"
+"""Comment in the metadata of every result."""
 
 _BT709 = Colour(matrix=1, primaries=1, transfer=1)
 
@@ -254,20 +258,18 @@ class Dubber:
     ) -> int:
         """Encode the frames; returns how many were left as they were."""
         info = prepared.reader.info
-        sound = {"audio_path": speech.path, "duration": speech.duration}
-        coding = {"crf": options.crf, "preset": options.preset, "codec": options.video_codec}
+        encoder = EncoderSettings(options.crf, options.preset, options.video_codec)
+        given = {"encoder": encoder, "audio_path": speech.path, "duration": speech.duration, "comment": AI_NOTE}
         untouched = done = 0
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.closing(batches))
             video = stack.enter_context(
-                VideoWriter(
-                    job.result, info.width, info.height, rate, info.colour, info.sample_aspect_ratio, **coding, **sound
-                )
+                VideoWriter(job.result, info.width, info.height, rate, info.colour, info.sample_aspect_ratio, **given)
             )
             faces = None
             if job.face_video is not None:
                 height, width = network_size(self.generator.mouth_region_size)
-                faces = stack.enter_context(VideoWriter(job.face_video, width, height, rate, _BT709, **coding, **sound))
+                faces = stack.enter_context(VideoWriter(job.face_video, width, height, rate, _BT709, **given))
             for batch in batches:
                 begin = time.perf_counter()
                 for tick in batch:

@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from utils.face.crop_geometry import mouth_region
@@ -58,13 +57,3 @@ class DINetMouthGenerator:
     def _placed(self, pictures: torch.Tensor) -> torch.Tensor:
         """A copy on the device, in the network's number format and layout."""
         return pictures.to(self.device, self.dtype, memory_format=torch.channels_last, copy=True)
-
-
-def crops_to_tensor(crops: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Float32 [B, 3, H, W] in [0, 1] from uint8 [B, H, W, 3]."""
-    return torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float().div_(255)
-
-
-def tensor_to_crops(pictures: torch.Tensor) -> np.ndarray:
-    """Uint8 [B, H, W, 3] from float [B, 3, H, W] in [0, 1]."""
-    return pictures.mul(255).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()

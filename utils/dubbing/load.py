@@ -5,7 +5,7 @@ from pathlib import Path
 
 from models.dinet import FEATURE_CHANNELS, DINet
 from models.inference_form import to_inference_form
-from utils.checkpoints import AVERAGE_SUFFIX, load_network, read_checkpoint
+from utils.checkpoints import EMA_SUFFIX, load_network, read_checkpoint
 from utils.device import choose_device, choose_dtype
 from utils.dubbing.engine import Dubber, Speech
 from utils.dubbing.generator import DINetMouthGenerator
@@ -48,7 +48,7 @@ def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | 
     network = DINet(
         settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel or FEATURE_CHANNELS
     )
-    averaged = f"net_g{AVERAGE_SUFFIX}"
+    averaged = f"net_g{EMA_SUFFIX}"
     load_network(network, checkpoint, averaged if averaged in checkpoint.networks else "net_g", CHECKPOINT_OPTION)
     network = to_inference_form(network, device, dtype)
     generator = DINetMouthGenerator(network, mouth_region_size or PUBLISHED_MOUTH_REGION_SIZE, device, dtype)

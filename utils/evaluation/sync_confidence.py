@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from utils.dubbing.generator import crops_to_tensor
 from utils.evaluation.lip_metrics import MAX_LAG
 from utils.face.crop import cut_face
 from utils.face.crop_geometry import mouth_region, network_size
 from utils.face.crop_plan import CropPlan
+from utils.media.images import crops_to_tensor
 from utils.media.video_reader import VideoReader
 from utils.speech.features import SLOTS_PER_SECOND, SpeechFeatures
 

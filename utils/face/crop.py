@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from utils.face.crop_geometry import CropBox
-from utils.media.images import resize_picture
+from utils.media.images import resize_image
 from utils.media.yuv import Colour, rgb_patch
 
 
@@ -34,7 +34,7 @@ class FaceCrop:
         if max(outside) > 0:
             whole = cv2.copyMakeBorder(whole, *[max(0, side) for side in outside], cv2.BORDER_REPLICATE)
         inner = whole[max(0, -outside[0]) :, max(0, -outside[2]) :][: self.box.height, : self.box.width]
-        return resize_picture(inner, height, width)
+        return resize_image(inner, height, width)
 
 
 def cut_face(yuv: np.ndarray, box: CropBox, colour: Colour) -> FaceCrop:

@@ -1,10 +1,9 @@
-"""The one place that reads and writes sound.
+"""Decode any audio to a mono waveform; write WAV.
 
-Any file that FFmpeg's libraries understand is decoded as a stream: only the samples that are asked for stay in memory.
+Files are decoded as streams: only the samples that are asked for stay in memory.
 """
 
 import logging
-import math
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from pathlib import Path
 
 import av
 import numpy as np
-import soxr
 
 from utils.errors import UserError, require_file
 from utils.files import atomic_path
 from utils.media.container import open_input
+from utils.media.resampling import ResampyStream, soxr_stream
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +26,6 @@ SILENCE_PEAK = 1e-3
 
 _MAX_DRIFT_SECONDS = 0.1  # time stamps that are rounded or drift by less are no hole
 _MAX_HOLE_SECONDS = 600  # time stamps that jump by more are of another clock
-_RESAMPY_HALF_WIDTH = 50  # zero crossings of kaiser_best on each side
-_RESAMPY_BLOCK = 1 << 18
 _WRITE_BLOCK = 1 << 20
 
 # Containers that state the length of their sound exactly; others only estimate it from the file's size.
@@ -113,11 +110,11 @@ def to_int16(samples: np.ndarray, rounding: np.ufunc) -> np.ndarray:
 
 def _decode_mono(path: Path, option: str, rate: int, resampler: str, mixer: "_Mixer") -> np.ndarray:
     """Float32 [N] at `rate`, not yet clipped."""
-    make_stream = {"soxr": _soxr_stream, "resampy": _ResampyStream}[resampler]
+    make_stream = {"soxr": soxr_stream, "resampy": ResampyStream}[resampler]
     result = bytearray()  # grows in place, where a list of blocks would need as much again to be joined
     stream, stream_rate = None, 0
     nothing = np.zeros(0, np.float32)
-    for block in sound_blocks(path, option):
+    for block in audio_blocks(path, option):
         if block.rate != stream_rate:
             if stream is not None:
                 result += stream.resample_chunk(nothing, last=True).tobytes()
@@ -129,7 +126,7 @@ def _decode_mono(path: Path, option: str, rate: int, resampler: str, mixer: "_Mi
 
 
 @dataclass(frozen=True)
-class SoundBlock:
+class AudioBlock:
     """Decoded sound: `samples` float32 [channels, n], full scale at 1; `rate` in Hz; FFmpeg's name of the layout."""
 
     samples: np.ndarray
@@ -181,7 +178,7 @@ class _Mixer:
         return None
 
 
-def sound_blocks(path: Path, option: str) -> Iterator[SoundBlock]:
+def audio_blocks(path: Path, option: str) -> Iterator[AudioBlock]:
     """Yield the default sound track in order and without holes, from the moment of the first picture on.
 
     Raises:
@@ -214,11 +211,11 @@ def sound_blocks(path: Path, option: str) -> Iterator[SoundBlock]:
             elif offset > (_MAX_DRIFT_SECONDS if started else 0):
                 hole = round(offset * rate)
                 for start in range(0, hole, rate):
-                    yield SoundBlock(np.zeros((len(samples), min(rate, hole - start)), np.float32), rate, layout)
+                    yield AudioBlock(np.zeros((len(samples), min(rate, hole - start)), np.float32), rate, layout)
                 decoded += offset if started else 0
                 clock = frame.time
             started = True
-            yield SoundBlock(samples, rate, layout)
+            yield AudioBlock(samples, rate, layout)
             clock += samples.shape[1] / rate
         if not_finite:
             logger.warning(f"{option}: {path} has samples that are no numbers (NaN or infinite); they became zeros")
@@ -296,47 +293,3 @@ def _check_complete(
     if container.format.name in _EXACT_LENGTH_FORMATS:
         raise UserError(f"{message}: the file was cut off or is damaged; copy or export it again")
     logger.warning(message)
-
-
-def _soxr_stream(rate: int, new_rate: int) -> soxr.ResampleStream:
-    return soxr.ResampleStream(rate, new_rate, 1, dtype="float32", quality="VHQ")
-
-
-class _ResampyStream:
-    """resampy's `kaiser_best` for a stream; the result equals that of the whole signal.
-
-    Blocks start where an input and an output sample coincide (every 441 -> 160 samples for 44.1 -> 16 kHz), with
-    more context on each side than the filter is wide.
-    """
-
-    def __init__(self, rate: int, new_rate: int):
-        self.rate, self.new_rate = rate, new_rate
-        divisor = math.gcd(rate, new_rate)
-        self.period, self.new_period = rate // divisor, new_rate // divisor
-        half_width = _RESAMPY_HALF_WIDTH * max(1, rate / new_rate) + 1
-        self.context = math.ceil(half_width / self.period) * self.period
-        self.waiting: list[np.ndarray] = []
-        self.lead = 0  # samples at the start of `waiting` that only serve as context
-
-    def resample_chunk(self, samples: np.ndarray, last: bool) -> np.ndarray:
-        """Take float32 [n]; returns the float32 samples that are ready."""
-        self.waiting.append(samples)
-        size = sum(map(len, self.waiting))
-        if not last and size < self.lead + _RESAMPY_BLOCK + self.context + self.period:
-            return np.zeros(0, np.float32)
-        block = np.concatenate(self.waiting)
-        end = size if last else (size - self.context) // self.period * self.period
-        new_start, new_end = (position * self.new_rate // self.rate for position in (self.lead, end))
-        result = self._resample(block)[new_start:new_end]
-        self.waiting, self.lead = [block[end - self.context :]], self.context
-        return result
-
-    def _resample(self, block: np.ndarray) -> np.ndarray:
-        if self.rate == self.new_rate or len(block) * self.new_rate < self.rate:  # resampy refuses an empty result
-            return block[: len(block) * self.new_rate // self.rate]
-        import resampy
-
-        exact = resampy.resample(block.astype(np.float64), self.rate, self.new_rate, filter="kaiser_best")
-        # Rounded towards zero: the published code truncates to int16, and the same integer has to come out of it.
-        rounded = exact.astype(np.float32)
-        return np.where(np.abs(rounded) > np.abs(exact), np.nextafter(rounded, np.float32(0)), rounded)

@@ -1,11 +1,20 @@
-"""Still pictures, in and out."""
+"""Still images: files, arrays and tensors.
+
+PyTorch is imported where it is needed only: data preparation starts processes that do without it.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+if TYPE_CHECKING:
+    import torch
+
 JPEG_QUALITY = 95
+GRID_GAP = 2
+"""Pixels between its pictures."""
 
 
 def write_jpeg(path: Path, rgb: np.ndarray, quality: int = JPEG_QUALITY) -> None:
@@ -20,16 +29,38 @@ def write_png(path: Path, rgb: np.ndarray) -> None:
     path.write_bytes(data)
 
 
-def read_picture(path: Path) -> np.ndarray | None:
+def read_image(path: Path) -> np.ndarray | None:
     """Return a picture file as uint8 RGB [h, w, 3], or None if it cannot be decoded."""
     data = np.fromfile(path, np.uint8)
     bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
-def resize_picture(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_image(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize [h, w, 3] without aliasing when shrinking and without blocks when enlarging."""
     if picture.shape[:2] == (height, width):
         return picture
     shrinking = height < picture.shape[0]
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+
+
+def crops_to_tensor(crops: np.ndarray, device: "torch.device") -> "torch.Tensor":
+    """Return float32 [B, 3, H, W] in [0, 1] from uint8 [B, H, W, 3]."""
+    import torch
+
+    return torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float().div_(255)
+
+
+def tensor_to_crops(pictures: "torch.Tensor") -> np.ndarray:
+    """Return uint8 [B, H, W, 3] from float [B, 3, H, W] in [0, 1]."""
+    return pictures.mul(255).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def image_grid(rows: "torch.Tensor") -> np.ndarray:
+    """Pictures [N, K, 3, H, W] in [0, 1] as one, uint8 RGB, in N rows and K columns with gaps between them."""
+    import torch.nn.functional as F
+
+    framed = F.pad(rows.float(), (GRID_GAP, 0, GRID_GAP, 0))
+    count, columns, _, height, width = framed.shape
+    grid = framed.permute(0, 3, 1, 4, 2).reshape(count * height, columns * width, 3)
+    return grid.mul(255).round_().clamp_(0, 255).byte().cpu().numpy()

@@ -24,7 +24,7 @@ class ShotDetector:
     and gestures are none.
 
     Args:
-        rate: frames a second.
+        rate: frames per second.
     """
 
     def __init__(self, rate: float):

@@ -17,7 +17,7 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from utils.errors import UserError, require_file
 from utils.media.container import as_fraction
 from utils.media.video_track import STILL_RATE, NoTrackError, Track, fingerprint, nominal_rate, orientation
-from utils.media.video_writer import VideoWriter
+from utils.media.video_writer import EncoderSettings, VideoWriter
 from utils.media.yuv import (
     WHOLE_FRAME,
     Colour,
@@ -283,8 +283,8 @@ class VideoReader:
     def _seekable_copy(self, folder: Path) -> "VideoReader":
         """Write all frames, losslessly, to a file in `folder` that seeks well."""
         path, info = folder / "copy.mp4", self.info
-        options = {"crf": 0, "preset": "ultrafast", "gop": 30}
-        with VideoWriter(path, info.width, info.height, STILL_RATE, info.colour, **options) as writer:
+        encoder = EncoderSettings(crf=0, preset="ultrafast", gop=30)
+        with VideoWriter(path, info.width, info.height, STILL_RATE, info.colour, encoder=encoder) as writer:
             for frame in self.frames():
                 writer.write(frame.yuv)
         return VideoReader(path)

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, groupby
 from pathlib import Path
@@ -14,14 +15,28 @@ import numpy as np
 from av.video.reformatter import ColorRange
 
 from utils.errors import UserError
-from utils.media.audio import SoundBlock, sound_blocks
+from utils.media.audio import AudioBlock, audio_blocks
 from utils.media.yuv import Colour, i420_shape
 
 logger = logging.getLogger(__name__)
 
-AI_NOTE = "AI-generated: the mouth movements in this video were synthesised (DINet)"
-
 AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """How the video track is encoded.
+
+    `crf` is the constant quality, 0 (lossless) to 51, or its equivalent `cq` for NVENC; `preset` of the encoder, speed
+    against file size; `codec` ffmpeg's name of an H.264 encoder; `gop` the longest distance of key frames (None: the
+    encoder's default); `threads` of the encoder (0: as many as the machine has; the file depends on it).
+    """
+
+    crf: int = 18
+    preset: str = "fast"
+    codec: str = "libx264"
+    gop: int | None = None
+    threads: int = 0
 
 
 class VideoWriter:
@@ -39,14 +54,10 @@ class VideoWriter:
         rate: Fraction,
         colour: Colour,
         sample_aspect_ratio: Fraction | int = 1,
-        crf: int = 18,
-        preset: str = "fast",
-        codec: str = "libx264",
+        encoder: EncoderSettings | None = None,
         audio_path: str | Path | None = None,
         duration: float | None = None,
-        comment: str | None = None,
-        gop: int | None = None,
-        threads: int = 0,
+        comment: str = "",
         audio_option: str = "--driving_audio_path",
     ) -> None:
         """Start the file.
@@ -58,15 +69,11 @@ class VideoWriter:
             rate: frames per second.
             colour: tags for the player, those of the source.
             sample_aspect_ratio: width of a pixel over its height.
-            crf: constant quality, 0 (lossless) to 51; its equivalent `cq` for NVENC.
-            preset: of the encoder, faster or smaller.
-            codec: ffmpeg's name of an H.264 encoder.
+            encoder: settings of the video track; None: the defaults.
             audio_path: any file with an audio track; that of a video from its first picture on. More than two
                 channels are mixed down to stereo.
             duration: seconds after which the sound ends; None: all of it.
-            comment: metadata; None says that the video is AI-generated.
-            gop: longest distance of key frames; None: the encoder's default.
-            threads: of the encoder; 0: as many as the machine can use. The file depends on it.
+            comment: metadata of the file.
             audio_option: command line option that `audio_path` came from, for error messages.
 
         Raises:
@@ -79,48 +86,50 @@ class VideoWriter:
         self._frames = 0
         self._container: av.container.OutputContainer | None = None
         self._sound: Iterator[av.AudioFrame] | None = None
-        self._sound_end = Fraction(0)
+        self._audio_end = Fraction(0)
+        settings = encoder or EncoderSettings()
+        codec, preset, crf = settings.codec, settings.preset, settings.crf
         if codec not in av.codecs_available or not _encodes_video(codec):
             raise UserError(f"video codec {codec} is not in this build of PyAV; use libx264")
-        sound_format = None
+        audio_format = None
         if audio_path is not None:
-            with closing(sound_blocks(Path(audio_path), audio_option)) as blocks:
+            with closing(audio_blocks(Path(audio_path), audio_option)) as blocks:
                 first = next(blocks, None)
             if first is None:
                 raise UserError(f"{audio_option}: {audio_path} holds no sound; give another file")
-            sound_format = _aac_format(first)
+            audio_format = _aac_format(first)
         try:
             with self._disk_errors():
                 self._make_room()
                 self._container = av.open(
                     str(self._partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"}
                 )
-                self._container.metadata["comment"] = AI_NOTE if comment is None else comment
+                self._container.metadata["comment"] = comment
                 options = {"preset": preset, "crf": str(crf)}
                 if codec.endswith("_nvenc"):
                     options = {"preset": preset, "rc": "vbr", "cq": str(crf), "b": "0"}
                 self._video = self._container.add_stream(codec, self._rate, options=options)
                 self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
-                encoder = self._video.codec_context
-                encoder.thread_type = "FRAME"  # PyAV's default, threads within a frame, costs x264 compression
-                encoder.sample_aspect_ratio = Fraction(sample_aspect_ratio)
-                encoder.colorspace = colour.matrix
-                encoder.color_primaries = colour.primaries
-                encoder.color_trc = colour.transfer
-                encoder.color_range = int(ColorRange.MPEG)
-                encoder.thread_count = threads
-                if gop is not None:
-                    encoder.gop_size = gop
+                context = self._video.codec_context
+                context.thread_type = "FRAME"  # PyAV's default, threads within a frame, costs x264 compression
+                context.sample_aspect_ratio = Fraction(sample_aspect_ratio)
+                context.colorspace = colour.matrix
+                context.color_primaries = colour.primaries
+                context.color_trc = colour.transfer
+                context.color_range = int(ColorRange.MPEG)
+                context.thread_count = settings.threads
+                if settings.gop is not None:
+                    context.gop_size = settings.gop
                 try:
-                    encoder.open()
+                    context.open()
                 except av.FFmpegError as error:
                     reason = error.strerror or error
                     raise UserError(f"codec {codec}, preset {preset}: cannot be used here ({reason})") from error
-                if sound_format is not None:
-                    sample_rate, layout = sound_format
+                if audio_format is not None:
+                    sample_rate, layout = audio_format
                     self._audio = self._container.add_stream("aac", sample_rate, layout=layout)
                     self._audio.bit_rate = 96_000 * self._audio.codec_context.channels
-                    frames = _sound_frames(Path(audio_path), audio_option)
+                    frames = _audio_frames(Path(audio_path), audio_option)
                     self._sound = _aac_blocks(frames, sample_rate, layout, duration)
                 self._container.start_encoding()  # opens the file: a folder that cannot be written shows here
         except BaseException:
@@ -140,7 +149,7 @@ class VideoWriter:
         self._frames += 1
         with self._disk_errors():
             self._container.mux(self._video.encode(frame))
-            self._write_sound(until=self._frames / self._rate)
+            self._write_audio(until=self._frames / self._rate)
 
     def close(self) -> None:
         """Complete the file and give it its name.
@@ -153,7 +162,7 @@ class VideoWriter:
                 raise ValueError(f"no frame was written to {self._path}")
             with self._disk_errors():
                 self._container.mux(self._video.encode(None))
-                self._write_sound(until=None)
+                self._write_audio(until=None)
                 self._container.close()
                 self._partial.replace(self._path)
         except BaseException:
@@ -169,15 +178,15 @@ class VideoWriter:
         else:
             self._discard()
 
-    def _write_sound(self, until: Fraction | None) -> None:
+    def _write_audio(self, until: Fraction | None) -> None:
         """Encode sound up to `until` seconds, or all there is, so that the two tracks stay interleaved."""
-        while self._sound is not None and (until is None or self._sound_end < until):
+        while self._sound is not None and (until is None or self._audio_end < until):
             block = next(self._sound, None)
             self._container.mux(self._audio.encode(block))
             if block is None:
                 self._sound = None
             else:
-                self._sound_end = Fraction(block.pts + block.samples, block.sample_rate)
+                self._audio_end = Fraction(block.pts + block.samples, block.sample_rate)
 
     def _make_room(self) -> None:
         if self._path.is_dir():
@@ -216,16 +225,16 @@ def _encodes_video(codec: str) -> bool:
         return False
 
 
-def _aac_format(sound: SoundBlock) -> tuple[int, str]:
+def _aac_format(sound: AudioBlock) -> tuple[int, str]:
     """Return the (sample rate, layout) in which AAC keeps sound like this."""
     # Players are sure of AAC up to 48 kHz; the encoder has no other rates than these.
     rate = sound.rate if sound.rate in AAC_RATES else 48_000
     return rate, "mono" if len(sound.samples) == 1 else "stereo"
 
 
-def _sound_frames(path: Path, option: str) -> Iterator[av.AudioFrame]:
+def _audio_frames(path: Path, option: str) -> Iterator[av.AudioFrame]:
     """A file's sound as the speech features see it too: without holes, from the moment of the first picture on."""
-    for block in sound_blocks(path, option):
+    for block in audio_blocks(path, option):
         # Packed, as PyAV cannot fill the planes of eight channels and more.
         samples = np.ascontiguousarray(block.samples.T).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(samples, "flt", block.layout)

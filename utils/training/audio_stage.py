@@ -10,8 +10,8 @@ import torch
 from config.parser import pick
 from dataset.lip_samples import LipSamples
 from dataset.loading import LoadingSettings, open_training_data
-from models.audio_to_lips import AUDIO_ENCODER, AudioToLipShape
-from utils.checkpoints import Metadata, load_network, read_checkpoint
+from models.audio_to_lips import AudioToLipShape
+from utils.checkpoints import AUDIO_ENCODER, Metadata, load_network, read_checkpoint
 from utils.distributed import DistInfo
 from utils.face.landmarks import LIP_SHAPE_VALUES, opening_and_width
 from utils.training.lip_step import LipStep

@@ -8,10 +8,9 @@ import torch
 from config.parser import pick
 from dataset.loading import LoadingSettings, open_training_data
 from dataset.samples import FrameSamples
-from models.audio_to_lips import AUDIO_ENCODER
 from models.build import NetworkSettings, make_dinet_networks
 from models.perceptual import PerceptualNetwork
-from utils.checkpoints import load_part, read_checkpoint
+from utils.checkpoints import AUDIO_ENCODER, load_part, read_checkpoint
 from utils.distributed import DistInfo
 from utils.errors import UserError
 from utils.face.crop_geometry import mouth_region

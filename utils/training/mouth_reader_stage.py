@@ -9,8 +9,8 @@ import torch
 from config.parser import pick
 from dataset.lip_samples import MouthSamples
 from dataset.loading import LoadingSettings, open_training_data
-from models.lip_regressor import MOUTH_READER, LipShapeRegressor, degrade
-from utils.checkpoints import load_network, read_checkpoint
+from models.lip_regressor import LipShapeRegressor, degrade
+from utils.checkpoints import LIP_REGRESSOR, load_network, read_checkpoint
 from utils.distributed import DistInfo
 from utils.training.lip_step import LipStep
 from utils.training.networks import OptimisationSettings, TrainingNetworks
@@ -29,14 +29,14 @@ def train(options: argparse.Namespace, dist_info: DistInfo, device: torch.device
     data = open_training_data(samples, pick(LoadingSettings, options), dist_info, device)
     torch.manual_seed(options.seed)
     networks = TrainingNetworks(
-        {MOUTH_READER: LipShapeRegressor(options.dropout)},
-        {MOUTH_READER: options.lr},
+        {LIP_REGRESSOR: LipShapeRegressor(options.dropout)},
+        {LIP_REGRESSOR: options.lr},
         pick(OptimisationSettings, options),
         dist_info,
         device,
     )
     measures = {"opening": lambda lips: lips[:, 0], "width": lambda lips: lips[:, 1]}
-    step = LipStep(networks, MOUTH_READER, "mouths", measures, degrade)
+    step = LipStep(networks, LIP_REGRESSOR, "mouths", measures, degrade)
     settings = pick(TrainingSettings, options)
     metadata = make_metadata(options.mouth_region_size, data.kind)
     loop = Trainer("mouth", step, networks, data.train, data.held_out, settings, metadata, dist_info)
@@ -54,5 +54,5 @@ def load_mouth_reader(path: Path | None) -> LipShapeRegressor | None:
         return None
     reader = LipShapeRegressor()
     checkpoint = read_checkpoint(path, READER_OPTION, "train one with train_mouth_reader.py")
-    load_network(reader, checkpoint, MOUTH_READER, READER_OPTION)
+    load_network(reader, checkpoint, LIP_REGRESSOR, READER_OPTION)
     return reader

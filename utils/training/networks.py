@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from models.build import NetworkSettings
 from models.dinet import MAX_STRIDE
 from models.discriminator import min_image_side
-from utils.checkpoints import AVERAGE_SUFFIX, Checkpoint, load_network
+from utils.checkpoints import EMA_SUFFIX, Checkpoint, load_network
 from utils.distributed import DistInfo, wrap_ddp
 from utils.errors import UserError
 from utils.face.crop_geometry import network_size
@@ -112,7 +112,7 @@ class TrainingNetworks:
 
     def checkpoint_networks(self) -> dict[str, nn.Module]:
         """What goes into a checkpoint's state_dict."""
-        return self.modules | {f"{name}{AVERAGE_SUFFIX}": average.module for name, average in self.ema.items()}
+        return self.modules | {f"{name}{EMA_SUFFIX}": average.module for name, average in self.ema.items()}
 
     def checkpoint_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """What goes into a checkpoint's optimizer entry."""
@@ -128,7 +128,7 @@ class TrainingNetworks:
         Raises:
             UserError: a checkpoint of another stage or other networks.
         """
-        trained = {name for name in checkpoint.networks if not name.endswith(AVERAGE_SUFFIX)}
+        trained = {name for name in checkpoint.networks if not name.endswith(EMA_SUFFIX)}
         if trained != set(self.modules):
             raise UserError(
                 f"{option}: {checkpoint.path} is {checkpoint.describe()}, one of {', '.join(self.modules)} is needed: "
@@ -138,7 +138,7 @@ class TrainingNetworks:
             load_network(network, checkpoint, name, option)
             self._resume_optimizer(checkpoint, name, option)
         for name, average in self.ema.items():
-            stored = f"{name}{AVERAGE_SUFFIX}"
+            stored = f"{name}{EMA_SUFFIX}"
             load_network(average.module, checkpoint, stored if stored in checkpoint.networks else name, option)
             average.n_averaged.fill_(1)  # the first update would otherwise overwrite what was loaded
         for name, state in checkpoint.extra.get("scalers", {}).items():

@@ -12,12 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from models.dinet import FEATURE_CHANNELS
 from utils.checkpoints import (
-    AVERAGE_SUFFIX,
+    EMA_SUFFIX,
     Checkpoint,
     Metadata,
     load_network,
@@ -27,7 +26,7 @@ from utils.checkpoints import (
 from utils.distributed import DistInfo
 from utils.errors import UserError, make_folder
 from utils.files import atomic_path
-from utils.media.images import write_png
+from utils.media.images import image_grid, write_png
 from utils.speech.features import FeatureKind
 from utils.training.checkpoint_folder import CheckpointFolder
 from utils.training.log import MetricMeter, TrainingLog, peak_memory
@@ -39,8 +38,6 @@ logger = logging.getLogger(__name__)
 RESULT_OPTION = "--result_path"
 PICTURE_SAMPLES = 4
 """Samples shown in a grid."""
-GRID_GAP = 2
-"""Pixels between its pictures."""
 FILE_PREFIXES = {"frame": "netG", "clip": "netG", "sync": "syncnet", "audio": "audio_encoder", "mouth": "mouth_reader"}
 """Names of checkpoint files by stage."""
 
@@ -197,7 +194,7 @@ class Trainer:
         check_metadata(checkpoint, self.metadata, option, any_size)
         for name in names:
             if name == names[0] or name in checkpoint.networks:
-                average = f"{name}{AVERAGE_SUFFIX}"
+                average = f"{name}{EMA_SUFFIX}"
                 stored = average if average in checkpoint.networks else name
                 load_network(self.networks.modules[name], checkpoint, stored, option)
 
@@ -349,7 +346,7 @@ class Trainer:
         rows = self.step.pictures(**{key: value[:PICTURE_SAMPLES] for key, value in batch.items()})
         if rows is None:
             return
-        grid = picture_grid(rows)
+        grid = image_grid(rows)
         folder = self.settings.result_path / "pictures"
         folder.mkdir(exist_ok=True)
         with atomic_path(folder / f"epoch_{epoch:04d}_{name}.png") as partial:
@@ -424,14 +421,6 @@ def check_metadata(checkpoint: Checkpoint, metadata: Metadata, option: str, any_
                 f"{option}: {checkpoint.path} was trained with {name} {recorded}, not {wanted}; "
                 "name a checkpoint that fits, or train with other data or options"
             )
-
-
-def picture_grid(rows: torch.Tensor) -> np.ndarray:
-    """Pictures [N, K, 3, H, W] in [0, 1] as one, uint8 RGB, in N rows and K columns with gaps between them."""
-    framed = F.pad(rows.float(), (GRID_GAP, 0, GRID_GAP, 0))
-    count, columns, _, height, width = framed.shape
-    grid = framed.permute(0, 3, 1, 4, 2).reshape(count * height, columns * width, 3)
-    return grid.mul(255).round_().clamp_(0, 255).byte().cpu().numpy()
 
 
 def make_metadata(mouth_region_size: int | None, kind: FeatureKind, feature_channel: int | None = None) -> Metadata:

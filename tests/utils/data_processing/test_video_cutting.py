@@ -18,7 +18,7 @@ from utils.data_processing.video_cutting import (
 from utils.errors import UserError
 from utils.media.audio import Waveform, load_waveform, write_wav
 from utils.media.video_reader import VideoReader
-from utils.media.video_writer import VideoWriter
+from utils.media.video_writer import EncoderSettings, VideoWriter
 
 SIZE = 64
 FLASHES = (0.6, 1.4, 2.2)
@@ -118,7 +118,9 @@ def test_a_cut_is_exact_to_the_frame_with_its_sound(tmp_path):
     clock = np.arange(4 * 48000) / 48000
     ramp = (0.5 * np.sin(2 * np.pi * 440 * clock) * (clock >= 1.5)).astype(np.float32)
     write_wav(tmp_path / "ramp.wav", Waveform(ramp, 48000))
-    with VideoWriter(numbered, SIZE, SIZE, rate, BT601, crf=10, audio_path=tmp_path / "ramp.wav", comment="") as writer:
+    with VideoWriter(
+        numbered, SIZE, SIZE, rate, BT601, encoder=EncoderSettings(10), audio_path=tmp_path / "ramp.wav"
+    ) as writer:
         for index in range(120):
             writer.write(np.full((SIZE * 3 // 2, SIZE), 20 + index, np.uint8))
     reader = VideoReader(numbered)

@@ -202,7 +202,7 @@ class TestResampling:
     def test_blocks_of_resampy_equal_the_whole(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int):
         import resampy
 
-        monkeypatch.setattr("utils.media.audio._RESAMPY_BLOCK", 5000)
+        monkeypatch.setattr("utils.media.resampling._RESAMPY_BLOCK", 5000)
         sound = speech_like(1.2345, rate)
         path = write_sound(tmp_path / "a.wav", sound[None], "pcm_f32le", "flt", rate)
         samples = load_waveform(path, "-", resampler="resampy").samples

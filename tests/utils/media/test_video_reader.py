@@ -33,7 +33,7 @@ from helpers.videos import (
 from utils.errors import UserError
 from utils.media import video_reader
 from utils.media.video_reader import VideoReader
-from utils.media.video_writer import VideoWriter
+from utils.media.video_writer import EncoderSettings, VideoWriter
 from utils.media.yuv import Colour, rgb_patch, set_rgb_patch
 
 # --- reading: counts, rates, times
@@ -258,7 +258,9 @@ def test_exif_orientation_of_a_photograph_is_applied(tmp_path):
 
 
 def faststart_video(path: Path, count: int = 60) -> Path:
-    with VideoWriter(path, 96, 64, Fraction(25), UNSPECIFIED, preset="ultrafast", gop=12) as writer:
+    with VideoWriter(
+        path, 96, 64, Fraction(25), UNSPECIFIED, encoder=EncoderSettings(preset="ultrafast", gop=12)
+    ) as writer:
         for index in range(count):
             writer.write(scene(index))
     return path
