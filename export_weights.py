@@ -10,7 +10,7 @@ from config.export_weights import FORMATS, RESULT_DIR, ExportParser
 from utils.errors import UserError, run_script
 
 if TYPE_CHECKING:
-    from utils.checkpoints import AUDIO_ENCODER, LIP_REGRESSOR, Checkpoint
+    from utils.checkpoints import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def export(options: argparse.Namespace) -> None:
     Raises:
         UserError: a checkpoint that cannot be read, or holds no network of the training scripts.
     """
-    from utils.checkpoints import EMA_SUFFIX, SYNCNET, read_checkpoint
+    from utils.checkpoints import AUDIO_ENCODER, EMA_SUFFIX, LIP_REGRESSOR, SYNCNET, read_checkpoint
 
     form, path = choose_result(options)
     checkpoint = read_checkpoint(options.checkpoint, "--checkpoint")
