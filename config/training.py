@@ -82,6 +82,13 @@ class TrainingParser(ScriptParser):
         )
         add("--val_samples", type=positive_int, default=64, help="samples that each report on held-out data takes")
         add("--augment_num", type=positive_int, default=32, help="how often an epoch takes each video")
+        add(
+            "--length_power",
+            type=_weight,
+            default=0,
+            help="draw a video of n clips with a probability in proportion to n to this power: 0.5 draws long videos "
+            "more often than short ones, 0 all equally often (published)",
+        )
         add("--batch_size", type=positive_int, default=24, help="samples a step, over all processes together")
         add(
             "--augment",
@@ -199,6 +206,20 @@ class _DINetTrainingParser(TrainingParser):
         add("--lamb_l1", type=_weight, default=0, help="weight of an L1 loss in the whole picture (not published)")
         add("--lamb_mouth", type=_weight, default=0, help="weight of an L1 loss in the mouth region (not published)")
         add(
+            "--lip_focus",
+            type=_weight,
+            default=1,
+            help="weight of an error on the lips in the loss of --lamb_mouth, that of an error on skin far from them "
+            "being 1 (not published)",
+        )
+        add(
+            "--perception_region",
+            choices=("picture", "mouth"),
+            default="picture",
+            help="what the perception loss compares: the whole picture as published, or the mouth region alone, which "
+            "costs less than half as much",
+        )
+        add(
             "--pretrained_mouth_reader_path",
             type=Path,
             help="mouth reader of train_mouth_reader.py: the lips' opening and width, read off the generated mouths, "
@@ -271,6 +292,13 @@ class FrameTrainingParser(_DINetTrainingParser):
         self._add_coarse_options()
         add = self.add_argument_group("speech").add_argument
         add("--pretrained_audio_path", type=Path, help="audio encoder of train_audio_encoder.py to start with")
+        add(
+            "--frames_per_sample",
+            type=positive_int,
+            default=1,
+            help="source frames that share one set of references, whose features are then computed once: a step trains "
+            "on --batch_size times as many frames (not published)",
+        )
 
 
 class AudioEncoderTrainingParser(TrainingParser):

@@ -9,7 +9,7 @@ import torch
 from dataset.augmentation import augment_audio_features
 from dataset.crops import Crops
 from dataset.manifest import Video
-from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, SampleKey, Samples, SampleSpec, SyncSamples
+from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, SampleKey, Samples, SampleSpec, SyncSamples, VideoChoice
 from utils.errors import UserError
 from utils.face.landmarks import absolute_lip_shapes, follow_face, lip_shapes, opening_and_width
 from utils.face.openface_csv import read_openface_csv
@@ -27,6 +27,7 @@ class LipSamples:
         crops: not used, as mouth_region_size, augment and option: these samples have no pictures.
         seed: of the run.
         augment_audio: disturb the speech.
+        length_power: see VideoChoice.
         landmark_dirs: folders with the videos' landmarks, NAME.csv in OpenFace's layout.
 
     Raises:
@@ -42,11 +43,13 @@ class LipSamples:
         augment: str = "none",
         augment_audio: bool = False,
         option: str = "--train_data",
+        length_power: float = 0,
         *,
         landmark_dirs: Sequence[Path],
     ):
         del crops, mouth_region_size, augment, option  # of samples with pictures
         self.videos = [video for video in videos if video.clips]
+        self._choice = VideoChoice(self.videos, length_power)
         self.seed = seed
         self.augment_audio = augment_audio
         self._lips, self._labelled_frames = {}, {}
@@ -71,7 +74,7 @@ class LipSamples:
         }
 
     def _sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
-        video = self.videos[key.index % len(self.videos)]
+        video = self._choice(key, self.seed)
         rng = np.random.default_rng((self.seed, key.epoch, key.index))
         frames = self._labelled_frames[video.name]
         frame, row = frames[rng.integers(len(frames))]

@@ -158,6 +158,7 @@ class LoadingSettings:
     audio_channel: int | None = None
     augment: str = "none"
     augment_audio: bool = False
+    length_power: float = 0
     cache: str = "none"
     num_workers: int | None = None
     prefetch: int = 4
@@ -212,6 +213,7 @@ def open_training_data(
             seed,
             augment=settings.augment,
             augment_audio=settings.augment_audio,
+            length_power=settings.length_power,
         ),
         settings.augment_num,
         settings.batch_size,

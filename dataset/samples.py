@@ -64,6 +64,30 @@ def split_videos(videos: list[Video], share: float) -> tuple[list[Video], list[V
     return rest, parts
 
 
+class VideoChoice:
+    """Chooses the video of a sample.
+
+    Args:
+        videos: to choose from.
+        length_power: a video with n clips is drawn with a probability in proportion to n ** length_power; with 0, each
+            video as often as the others, as published.
+    """
+
+    def __init__(self, videos: list[Video], length_power: float = 0):
+        self._videos = videos
+        self._shares = None
+        if length_power:
+            weights = np.array([len(video.clips) for video in videos]) ** float(length_power)
+            self._shares = weights / weights.sum()
+
+    def __call__(self, key: SampleKey, seed: int) -> Video:
+        """The video of the sample `key` in a run with this seed."""
+        if self._shares is None:
+            return self._videos[key.index % len(self._videos)]
+        rng = np.random.default_rng((seed, key.epoch, key.index, MAX_RETRIES))
+        return self._videos[rng.choice(len(self._videos), p=self._shares)]
+
+
 class Samples:
     """What all kinds of samples share.
 
@@ -75,6 +99,7 @@ class Samples:
         augment: "look" flips and recolours the pictures, "all" moves them, too, "none" leaves them.
         augment_audio: disturb the speech.
         option: command line option that `videos` came from, for error messages.
+        length_power: see VideoChoice.
 
     Raises:
         UserError: no video has the clips that a sample needs.
@@ -91,8 +116,10 @@ class Samples:
         augment: str = "none",
         augment_audio: bool = False,
         option: str = "--train_data",
+        length_power: float = 0,
     ):
         self.videos = self._usable(videos, option)
+        self._choice = VideoChoice(self.videos, length_power)
         self.crops = crops
         self.mouth = mouth_region(mouth_region_size)
         self.seed = seed
@@ -137,7 +164,7 @@ class Samples:
         return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
     def _sample(self, key: SampleKey) -> dict[str, torch.Tensor]:
-        video = self.videos[key.index % len(self.videos)]
+        video = self._choice(key, self.seed)
         problem = ""
         for attempt in range(MAX_RETRIES):
             rng = np.random.default_rng((self.seed, key.epoch, key.index, attempt))
@@ -235,17 +262,45 @@ class FrameSamples(_ReferencedSamples):
     """Frame stage: one source frame (of frames 2..6 of a clip), its five slots of speech, five references.
 
     Gives source [B, 3, H, W] and reference [B, 15, H, W], RGB in [0, 1], and audio [B, channels, T].
+
+    Args:
+        frames_per_sample: K source frames that share the references, of different clips where the video has enough;
+            with K above 1, source is [B, K, 3, H, W] and audio [B, K, channels, T].
     """
 
+    def __init__(self, *args, frames_per_sample: int = 1, **options):
+        self._source_count = frames_per_sample
+        super().__init__(*args, **options)
+
     def _draw(self, video: Video, rng: np.random.Generator) -> SampleSpec:
+        if self._source_count > 1:
+            return self._draw_several(video, rng)
         clip, first = draw_clip(video, rng)
         frame = first + MARGIN + int(rng.integers(CLIP_FRAMES))
         references = self._draw_references(video, clip, rng)
         audio = speech_window(video, clip, frame - CLIP_FRAMES // 2, CLIP_FRAMES)
         return SampleSpec([video.clips[clip].frame_paths[frame], *references], {"audio": audio})
 
+    def _draw_several(self, video: Video, rng: np.random.Generator) -> SampleSpec:
+        """Draw a sample of several source frames; no clip gives both a source and a reference if there are two."""
+        order = [int(clip) for clip in rng.permutation(len(video.clips))]
+        reference_clips = min(REFERENCES, max(1, len(order) - self._source_count))
+        source_clips = order[reference_clips:] or order
+        sources, references, audio = [], [], []
+        for turn in range(self._source_count):
+            clip = source_clips[turn % len(source_clips)]
+            frame = MARGIN + int(rng.integers(len(video.clips[clip].frame_paths) - 2 * MARGIN))
+            sources.append(video.clips[clip].frame_paths[frame])
+            audio.append(speech_window(video, clip, frame - CLIP_FRAMES // 2, CLIP_FRAMES))
+        for turn, clip in enumerate(order[:reference_clips]):
+            count = len(range(turn, REFERENCES, reference_clips))
+            frames = video.clips[clip].frame_paths
+            references += [frames[frame] for frame in rng.choice(len(frames), count, replace=False)]
+        return SampleSpec([*sources, *references], {"audio": np.stack(audio)})
+
     def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"source": pictures[:, 0], "reference": pictures[:, 1:].flatten(1, 2)}
+        sources, references = pictures[:, : self._source_count], pictures[:, self._source_count :]
+        return {"source": sources if self._source_count > 1 else sources[:, 0], "reference": references.flatten(1, 2)}
 
 
 class ClipSamples(_ReferencedSamples):

@@ -180,7 +180,8 @@ class DINet(nn.Module):
 
         Args:
             source: masked crop, RGB in [0, 1], [B, source_channel, H, W]; the sizes are multiples of 4.
-            reference: reference crops stacked on channels, RGB in [0, 1], [B, ref_channel, H, W].
+            reference: reference crops stacked on channels, RGB in [0, 1], [R, ref_channel, H, W]; R is B, or B / K
+                where each set of references serves K successive pictures: its features are then computed once.
             audio: speech features around the frame, [B, audio_channel, T], any T.
 
         Returns:
@@ -188,8 +189,12 @@ class DINet(nn.Module):
         """
         source_feature = self.source_in_conv(source)
         reference_feature = self.ref_in_conv(reference)
-        image_code = self.trans_conv(torch.cat([source_feature, reference_feature], 1)).mean((2, 3))
         blended = self.adaAT.blend(self.appearance_conv_list[0](reference_feature))
+        repeats = len(source) // len(reference)
+        if repeats > 1:
+            reference_feature = reference_feature.repeat_interleave(repeats, 0)
+            blended = blended.repeat_interleave(repeats, 0)
+        image_code = self.trans_conv(torch.cat([source_feature, reference_feature], 1)).mean((2, 3))
         return self._render(source_feature, blended, image_code, audio)
 
     def encode_reference(self, reference: torch.Tensor) -> ReferenceFeatures:

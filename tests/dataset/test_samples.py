@@ -311,3 +311,27 @@ def test_augmented_speech_is_disturbed_and_reproducible(tmp_path):
     assert torch.equal(one[key]["audio"], two[key]["audio"])
     assert torch.equal(one[key]["crops"], plain[key]["crops"])
     assert not torch.equal(one[key]["audio"], plain[key]["audio"])
+
+
+def test_source_frames_that_share_references_come_from_other_clips_than_these(tmp_path):
+    for clips, reference_clips in ((8, 4), (12, 5), (3, 1)):
+        samples = make(FrameSamples, plain_videos(tmp_path, [clips]), frames_per_sample=4)
+        for sample in draw(samples, 20):
+            sources, references = sample["crops"][:4].tolist(), sample["crops"][4:].tolist()
+            used = {clip for _, clip, _ in references}
+            assert len(used) == reference_clips and len({tuple(crop) for crop in references}) == 5
+            assert not used & {clip for _, clip, _ in sources}
+            assert len({clip for _, clip, _ in sources}) == min(4, clips - reference_clips)
+            for (_, clip, frame), audio in zip(sources, sample["audio"], strict=True):
+                assert audio[1, 0] == (9 * clip + frame - 2) * 4
+        batch = {name: torch.stack([value, value]) for name, value in sample.items()}
+        prepared = samples._arrange(torch.zeros(2, 9, 3, *network_size(MOUTH)))
+        assert prepared["source"].shape[:2] == (2, 4) and prepared["reference"].shape[:2] == (2, 15)
+        assert batch["audio"].shape == (2, 4, 3, 20)
+
+
+@pytest.mark.parametrize(("power", "share"), [(0, 1 / 2), (1, 4 / 5), (0.5, 2 / 3)])
+def test_longer_videos_are_drawn_more_often_if_asked_for(tmp_path, power, share):
+    samples = make(FrameSamples, plain_videos(tmp_path, [3, 12]), length_power=power)
+    drawn = [sample["crops"][0][0].item() for sample in draw(samples, 1000)]
+    assert np.mean(drawn) == pytest.approx(share, abs=0.05)

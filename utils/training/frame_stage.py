@@ -44,7 +44,11 @@ def train(options: argparse.Namespace, dist_info: DistInfo, device: torch.device
     if options.lamb_perception:
         perceptual = load_perceptual_network(PerceptualNetwork, options.perceptual_weights, dist_info)
     reader = load_mouth_reader(options.pretrained_mouth_reader_path)
-    samples = partial(FrameSamples, may_repeat_source=options.reference_may_repeat_source)
+    samples = partial(
+        FrameSamples,
+        may_repeat_source=options.reference_may_repeat_source,
+        frames_per_sample=options.frames_per_sample,
+    )
     data = open_training_data(samples, pick(LoadingSettings, options), dist_info, device)
     metadata = make_metadata(options.mouth_region_size, data.kind, options.feature_channel)
     teacher = load_lip_teacher(options.lip_teacher_path, metadata)

@@ -428,3 +428,74 @@ def test_decoupled_weight_decay_is_used_only_if_asked_for():
     network = torch.nn.Linear(1, 1)
     assert type(make_optimizer(network, 1e-4)) is torch.optim.Adam
     assert make_optimizer(network, 1e-4, 0.01).param_groups[0]["weight_decay"] == 0.01
+
+
+def test_pictures_that_share_references_are_as_if_each_had_its_own():
+    torch.manual_seed(5)
+    batch = {
+        "source": torch.rand(1, 3, 3, HEIGHT, WIDTH),
+        "reference": torch.rand(1, 15, HEIGHT, WIDTH),
+        "audio": torch.randn(1, 3, 29, 5),
+    }
+    apart = {name: value.flatten(0, 1) for name, value in batch.items() if name != "reference"}
+    apart["reference"] = batch["reference"].expand(3, -1, -1, -1)
+    losses, evaluated = [], []
+    for some in (batch, apart):
+        networks = trained({"net_g": generator().eval(), "net_dI": discriminator(3)})
+        step = FrameStep(networks, tiny_perceptual(), mouth_region(MOUTH), LossWeights(lamb_l1=1))
+        evaluated.append(step.evaluate(**some))
+        assert step.pictures(**some).shape[1:] == (8, 3, HEIGHT, WIDTH)
+        networks.modules["net_g"].eval()  # else the norms' statistics are those of one set of references, or of three
+        losses.append(step(**some))
+    for one, other in (losses, evaluated):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            torch.testing.assert_close(value, other[name])
+
+
+def test_errors_on_the_lips_count_more_in_the_mouth_loss_if_asked_for():
+    rows, columns = mouth_region(MOUTH)
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    real = torch.rand(1, 3, HEIGHT, WIDTH)
+
+    def loss(focus: float, row: int, column: int) -> float:
+        weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_mouth=1, lip_focus=focus)
+        fake = real.clone()
+        fake[..., rows.start + row, columns.start + column] += 1
+        step = FrameStep(networks, None, mouth_region(MOUTH), weights)
+        return step._picture_losses(fake, real, slice(None))["mouth"].item() * MOUTH**2
+
+    lips, chin = (MOUTH // 2, MOUTH // 2), (MOUTH - 2, MOUTH // 2)
+    assert loss(1, *lips) == pytest.approx(1) == loss(1, *chin)
+    assert loss(4, *lips) == pytest.approx(4 * loss(4, *chin), rel=0.01)
+    everywhere = FrameStep(networks, None, mouth_region(MOUTH), LossWeights(0, 0, 0, 1, lip_focus=4))
+    assert everywhere._picture_losses(real + 1, real, slice(None))["mouth"].item() == pytest.approx(1)
+
+
+def test_the_perception_loss_can_look_at_the_mouth_alone():
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    rows, columns = mouth_region(MOUTH)
+    real = torch.rand(1, 3, HEIGHT, WIDTH)
+    fake = torch.rand(1, 3, HEIGHT, WIDTH)
+    fake[..., rows, columns] = real[..., rows, columns]
+    for region, differs in (("picture", True), ("mouth", False)):
+        weights = LossWeights(lamb_gan=0, perception_region=region)
+        step = FrameStep(networks, tiny_perceptual(), mouth_region(MOUTH), weights)
+        loss = step._picture_losses(fake, real, slice(None))["perception"].item()
+        # The two scales halve fake and real differently, so that equal pictures are not quite equal there.
+        equal = step._picture_losses(real, real, slice(None))["perception"].item()
+        assert (loss > 2 * equal) == differs
+
+
+def test_a_teacher_may_hear_other_features_than_the_generator():
+    class Teacher(torch.nn.Module):
+        def forward(self, heard):
+            return heard.mean((1, 2))[:, None].expand(-1, 40)
+
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_lips=1)
+    step = FrameStep(
+        networks, None, mouth_region(MOUTH), weights, LipShapeRegressor(), Teacher(), LipSupervision(lip_gain=2)
+    )
+    losses = step(**frame_batch(), teacher_audio=torch.randn(BATCH, 80, 20))
+    assert losses["lips"].isfinite()
