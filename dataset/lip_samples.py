@@ -10,7 +10,7 @@ from dataset.augmentation import augment_audio_features
 from dataset.crops import Crops
 from dataset.manifest import Video
 from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, SampleKey, Samples, SampleSpec, SyncSamples, VideoChoice
-from utils.errors import UserError
+from utils.errors import UserError, blame
 from utils.face.landmarks import absolute_lip_shapes, follow_face, lip_shapes, opening_and_width
 from utils.face.openface_csv import read_openface_csv
 
@@ -189,8 +189,8 @@ def read_points(video: Video, folders: Sequence[Path]) -> np.ndarray:
             f"{LANDMARK_OPTION}: there is no {video.name}.csv in {', '.join(map(str, folders))}; "
             "run data_processing.py --detect_landmark"
         )
-    table = read_openface_csv(path, LANDMARK_OPTION)
-    return follow_face(table)
+    with blame(LANDMARK_OPTION, "where there is no csv, data_processing.py --detect_landmark makes one"):
+        return follow_face(read_openface_csv(path))
 
 
 def _measures(shapes: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ import numpy as np
 from utils.dubbing.settings import EXAMPLE_SOURCE, SHIPPED_WEIGHTS
 from utils.face.analysis import analyze_video
 from utils.face.landmarks import lip_opening
-from utils.pipeline import StageTimer
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,10 +20,7 @@ def test_without_options_the_example_speaks(tmp_path):
     assert str(SHIPPED_WEIGHTS) in done.stderr
     result = tmp_path / "asserts/inference_result/astronaut_facial_dubbing_add_audio.mp4"
     landmarks = tmp_path / "asserts/detected_landmark"
-    source, dub = (
-        analyze_video(path, None, landmarks, None, "shot", lambda *_: None, StageTimer())
-        for path in (EXAMPLE_SOURCE, result)
-    )
+    source, dub = (analyze_video(path, landmark_dir=landmarks) for path in (EXAMPLE_SOURCE, result))
     assert len(dub.reader.times) == 254  # 10.14 s of speech at 25 frames a second
     opening, still = (lip_opening(video.plan.points) for video in (dub, source))
     assert np.isfinite(opening).all(), "a face was lost"

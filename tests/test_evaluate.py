@@ -37,7 +37,6 @@ from utils.face.crop_geometry import CropBox
 from utils.media.audio import Waveform, load_waveform, write_wav
 from utils.media.video_reader import Frame, VideoReader
 from utils.media.video_writer import EncoderSettings, VideoWriter
-from utils.pipeline import StageTimer
 from utils.speech.features import KINDS, SpeechFeatures, mel_features
 
 ROOT = Path(__file__).parent.parent
@@ -517,7 +516,7 @@ def test_sound_late_by_three_frames_is_found_on_real_clips(clips_dir, tmp_path):
     found = {}
     for name in CONFIRMED_CLIPS:
         path = clips_dir / f"{name}.mp4"
-        prepared = analyze_video(path, None, None, None, "shot", lambda *_: None, StageTimer())
+        prepared = analyze_video(path, None)
         points = prepared.plan.points[prepared.reader.timeline(Fraction(25))]
         sound = load_waveform(path, "--clips")
         late = Waveform(np.concatenate([np.zeros(3 * 640, np.float32), sound.samples]), sound.rate)

@@ -125,9 +125,8 @@ def test_only_the_mouth_region_and_its_ring_change(media, landmark_csv, tmp_path
     dubber.dub(job, DubbingOptions(crf=5))
     reader = VideoReader(media / "face.mp4")
     from utils.face.analysis import analyze_video
-    from utils.pipeline import StageTimer
 
-    plan = analyze_video(media / "face.mp4", landmark_csv, None, None, "shot", lambda *_: None, StageTimer()).plan
+    plan = analyze_video(media / "face.mp4", landmark_csv).plan
     result = VideoReader(tmp_path / "out.mp4")
     for old, new in zip(reader.frames(), result.frames(), strict=False):
         box, radius = plan.box(old.index), int(plan.radius[old.index])
@@ -459,7 +458,7 @@ BAD = {
     "csv with words for numbers": (
         CSV,
         lambda t, m: replaced(t / "x.csv", m / "face.csv", "\n", "\nabc", 9),
-        "as 8 more",
+        "and 8 more",
     ),
     "binary csv": (CSV, lambda t, m: garbage(t / "x.csv"), "x.csv"),
     "csv cut off in a line": (

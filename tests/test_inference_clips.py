@@ -15,7 +15,6 @@ from test_inference import Echo, read_speech
 from utils.dubbing import Dubber, DubbingJob, DubbingOptions
 from utils.face.analysis import analyze_video
 from utils.media.video_reader import VideoReader
-from utils.pipeline import StageTimer
 
 pytestmark = pytest.mark.clips
 
@@ -89,7 +88,7 @@ def test_dub_of_a_real_clip(name, clips_dir, landmark_dir, tmp_path):
     assert all(abs(seconds - speech.duration) <= 1 / rate + 0.03 for seconds in facts["seconds"])
     assert facts["codecs"] == ("h264", "aac")
 
-    plan = analyze_video(source, csv, landmark_dir, None, "shot", lambda *_: None, StageTimer()).plan
+    plan = analyze_video(source, csv, landmark_dir).plan
     timeline = reader.timeline(rate)
     changed = 0
     pairs = zip(timeline, VideoReader(job.result).frames(), strict=False)
@@ -117,7 +116,7 @@ def test_an_unchanged_mouth_gives_back_the_source(name, blend, clips_dir, landma
     source = clips_dir / name
     job = DubbingJob(source, clips_dir / "studio_actor_1080p_30fps.mp4", tmp_path / "out.mp4")
     Dubber(Echo(), read_speech, landmark_dir).dub(job, DubbingOptions(blend=blend))
-    plan = analyze_video(source, None, landmark_dir, None, "shot", lambda *_: None, StageTimer()).plan
+    plan = analyze_video(source, landmark_dir=landmark_dir).plan
     for old, new in zip(VideoReader(source).frames(), VideoReader(job.result).frames(), strict=False):
         box = plan.box(old.index)
         region = (slice(max(box.top, 0), box.bottom), slice(max(box.left, 0), box.right))

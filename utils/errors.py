@@ -20,7 +20,7 @@ class UserError(Exception):
 
 
 @contextlib.contextmanager
-def blame(option: str, hint: str = "") -> Iterator[None]:
+def blame(option: str, hint: str = "", only: type[UserError] = UserError) -> Iterator[None]:
     """Name the option that led to a UserError raised inside the block.
 
     Low-level code knows the file, only the script knows which of its options named it:
@@ -33,10 +33,11 @@ def blame(option: str, hint: str = "") -> Iterator[None]:
     Args:
         option: command-line option, such as "--clips".
         hint: what to do, added at the end of the line.
+        only: kind of error to name the option of.
     """
     try:
         yield
-    except UserError as error:
+    except only as error:
         if not str(error).startswith("--"):
             error.args = (f"{option}: {error}" + (f"; {hint}" if hint else ""),)
         raise

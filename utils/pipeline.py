@@ -108,7 +108,8 @@ def in_background(items: Iterable[Item], size: int) -> Iterator[Item]:
             yield item
     finally:
         stopped.set()
-        thread.join()
+        if thread is not threading.current_thread():  # the garbage collector may close this generator in any thread
+            thread.join()
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from utils.data_processing.settings import clip_name, frame_name
 from utils.data_processing.video_cutting import check_even, open_training_video
-from utils.errors import UserError
+from utils.errors import UserError, blame
 from utils.face.crop import cut_face
 from utils.face.crop_geometry import TRAINING_SCALE_RANGE, CropBox, check_window, crop_box
 from utils.face.landmarks import follow_face
@@ -20,6 +20,7 @@ from utils.face.openface_csv import check_table_fits, read_openface_csv
 from utils.media.images import read_image, write_jpeg
 
 _LANDMARK_OPTION = "--openface_landmark_dir"
+_LANDMARK_HINT = "where there is no csv, --detect_landmark makes one"
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,10 @@ def crop_clips(
     Raises:
         UserError: landmarks that do not fit the video, a source that cannot be read or is not at 25 fps.
     """
-    table = read_openface_csv(landmark_path, _LANDMARK_OPTION)
+    with blame(_LANDMARK_OPTION, _LANDMARK_HINT):
+        table = read_openface_csv(landmark_path)
     # By the csv: how many frames a video has is known when all are decoded, and compared then.
-    count = int(table.frame.max()) + 1
+    count = table.frame_count
     points = follow_face(table, count, shots)
     pictures = _FramePictures(source) if source.is_dir() else _VideoPictures(source)
     plan = plan_clips(points, shots, pictures.width, pictures.height, clip_length, name)
@@ -114,7 +116,8 @@ def crop_clips(
             f"{_LANDMARK_OPTION}: {landmark_path} has {count} frames, the video has {pictures.count}; "
             "detect the landmarks again, on this very video"
         )
-    check_table_fits(table, count, pictures.width, pictures.height, landmark_path, _LANDMARK_OPTION)
+    with blame(_LANDMARK_OPTION, _LANDMARK_HINT):
+        check_table_fits(table, count, pictures.width, pictures.height, landmark_path)
     return {"frames": count, "clips": sorted(plan.radius), "causes": dict(sorted(plan.causes.items()))}
 
 

@@ -19,10 +19,12 @@ from utils.dubbing.blending import first_seen_row, match_colour, paste_face, pas
 from utils.dubbing.generator import MouthGenerator
 from utils.dubbing.references import parse_reference_frames, random_references, spread_references
 from utils.dubbing.settings import DubbingJob, DubbingOptions, DubbingReport
-from utils.errors import UserError, require_file
+from utils.errors import UserError, blame, require_file
 from utils.face.analysis import AnalyzedVideo, analyze_video
 from utils.face.crop import FaceCrop, cut_face
 from utils.face.crop_geometry import network_size
+from utils.face.landmarks import UnknownFaceError
+from utils.face.openface_csv import LandmarkFileError
 from utils.files import file_fingerprint
 from utils.media.images import crops_to_tensor, tensor_to_crops
 from utils.media.video_reader import Frame
@@ -146,21 +148,25 @@ class Dubber:
         )
         if self._last is None or self._last[0] != key:
             self._last = None
-            prepared = analyze_video(
-                job.source,
-                job.landmark_path,
-                self.landmark_dir,
-                options.face,
-                options.crop_radius,
-                progress,
-                clock,
-                job.source_option,
-            )
+            prepared = self._analyze(job, options, progress, clock)
             begin = time.perf_counter()
             references = self._choose_references(prepared, options)
             clock.add("references", time.perf_counter() - begin)
             self._last = (key, prepared, references)
         return self._last[1:]
+
+    def _analyze(
+        self, job: DubbingJob, options: DubbingOptions, progress: Progress, clock: StageTimer
+    ) -> AnalyzedVideo:
+        hint = "without this option the landmarks are detected"
+        with (
+            blame(job.source_option),
+            blame("--face", only=UnknownFaceError),
+            blame("--source_openface_landmark_path", hint, only=LandmarkFileError),
+        ):
+            return analyze_video(
+                job.source, job.landmark_path, self.landmark_dir, options.face, options.crop_radius, progress, clock
+            )
 
     def _choose_references(self, prepared: AnalyzedVideo, options: DubbingOptions) -> list[int]:
         """Choose the reference frames and hand their crops to the generator."""

@@ -11,14 +11,13 @@ from tqdm import tqdm
 
 from utils.dubbing.engine import Dubber, Speech
 from utils.dubbing.settings import DubbingJob
-from utils.errors import UserError, require_file
+from utils.errors import UserError, blame, require_file
 from utils.evaluation.evaluator import CROSS, MOUTH_REGION_SIZE, SELF, Comparison
 from utils.executors import local_executor, run_all, usable_cores
 from utils.face.analysis import NoFaceError, analyze_video, landmark_cache
 from utils.face.crop_geometry import mouth_region
 from utils.media.audio import Waveform, load_waveform, write_wav
 from utils.media.video_reader import VideoReader
-from utils.pipeline import StageTimer
 from utils.speech.features import FeatureExtractor
 
 DUBBED_SUFFIX = "_facial_dubbing_add_audio"
@@ -276,5 +275,5 @@ def detect_landmarks(comparisons: Sequence[Comparison], landmark_dir: Path, work
 
 def _detect(job: tuple[Path, Path, str]) -> None:
     path, landmark_dir, option = job
-    with contextlib.suppress(NoFaceError):  # the evaluation says what that means
-        analyze_video(path, None, landmark_dir, None, "shot", lambda *_: None, StageTimer(), option)
+    with contextlib.suppress(NoFaceError), blame(option):  # the evaluation says what no face means
+        analyze_video(path, landmark_dir=landmark_dir)

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, blame
 from utils.evaluation.csim import FaceIdentity, cosine_similarity
 from utils.evaluation.image_metrics import Flicker, compare, mean_scores, sharpness
 from utils.evaluation.lip_metrics import compare_openings, landmark_distance, lips_and_sound
@@ -130,11 +130,12 @@ class Evaluator:
         self._identity = FaceIdentity()
         self._identity_lock = threading.Lock()  # dlib's network is one object for the threads of both videos
         self._embeddings: dict[tuple[Path, int], np.ndarray | None] = {}
-        self._prepared = lru_cache(maxsize=3)(
-            lambda path, option: analyze_video(
-                path, None, landmark_dir, None, "shot", lambda *_: None, self.clock, option
-            )
-        )
+        self._landmark_dir = landmark_dir
+        self._prepared = lru_cache(maxsize=3)(self._analyze)
+
+    def _analyze(self, path: Path, option: str) -> AnalyzedVideo:
+        with blame(option):
+            return analyze_video(path, landmark_dir=self._landmark_dir, timer=self.clock)
 
     def score(self, comparison: Comparison, progress: Callable[[int, int], None] | None = None) -> Scores:
         """Score one video; memory does not grow with its length but for the landmarks and a few numbers a frame.

@@ -1,5 +1,6 @@
-"""The first pass over a source video: frame times, scene cuts, landmarks, and from them the crops."""
+"""First pass over a video: frame times, scene cuts and landmarks, and from them the crops."""
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,15 @@ from utils.face.openface_csv import check_table_fits, read_openface_csv, write_o
 from utils.face.tracker import FaceTracker
 from utils.files import file_fingerprint
 from utils.media.shots import ShotDetector
-from utils.media.video_reader import VideoInfo, VideoReader
+from utils.media.video_reader import VideoReader
 from utils.pipeline import StageTimer, in_background
 from utils.progress import Progress
 
+logger = logging.getLogger(__name__)
+
 MAX_GAP_SECONDS = 0.4
-"""Landmarks missing for no longer than this are interpolated; beyond it the frame stays as it was."""
+"""Landmarks missing for no longer than this are interpolated; over longer gaps the frames stay as they are."""
+_DECODED_AHEAD = 8
 
 
 class NoFaceError(UserError):
@@ -26,69 +30,113 @@ class NoFaceError(UserError):
 
 
 @dataclass(frozen=True)
+class FaceTracks:
+    """Scene cuts and faces of a video.
+
+    `shots` is int [S], the first frame of each shot, beginning with 0; `table` holds the landmarks of all faces in
+    `frame_count` frames.
+    """
+
+    shots: np.ndarray
+    table: LandmarkTable
+    frame_count: int
+
+
+@dataclass(frozen=True)
 class AnalyzedVideo:
-    """All that is known about a source video before it is dubbed."""
+    """What is known about a video after the first pass over its frames. Can be sent to another process."""
 
     reader: VideoReader
     plan: CropPlan
 
 
-def analyze_video(
-    source: Path,
-    landmark_path: Path | None,
-    landmark_dir: Path | None,
-    face: int | None,
-    crop_radius: str,
-    progress: Progress,
-    clock: StageTimer,
-    option: str = "--source_video_path",
-) -> AnalyzedVideo:
-    """Read the source once and plan its crops.
+def track_faces(reader: VideoReader, progress: Progress | None = None, timer: StageTimer | None = None) -> FaceTracks:
+    """Find the scene cuts and the landmarks of all faces, in one pass over the frames.
 
     Args:
-        source: video or still picture.
-        landmark_path: OpenFace csv; None detects landmarks.
-        landmark_dir: where detected landmarks are kept and found again; None keeps none.
-        face: face_id of the face to dub; None follows the largest.
-        crop_radius: "shot" or "window", see utils.face.crop_plan.
+        reader: the video.
         progress: called as frames are read.
-        clock: receives the busy seconds of each stage.
-        option: command line option that `source` came from, for error messages.
+        timer: receives the busy seconds of each stage.
 
     Raises:
-        UserError: unreadable video or csv, a csv that does not fit the video, no usable face.
+        UserError: the landmark detector is not installed.
     """
-    reader = VideoReader(source, option)
-    info = reader.info
-    cache = None
-    if landmark_path is None and landmark_dir is not None:
-        cache = landmark_cache(source, landmark_dir)
-        if cache.exists():
-            landmark_path = cache
-    table = None if landmark_path is None else read_openface_csv(landmark_path)
-    tracker = FaceTracker(float(info.rate)) if table is None else None
-    shot_detector = ShotDetector(float(info.rate))
+    tracker = FaceTracker(float(reader.info.rate))
+    shots, count = _read_once(reader, tracker, progress, timer or StageTimer())
+    return FaceTracks(shots, tracker.finish(shots), count)
+
+
+def find_shots(
+    reader: VideoReader, progress: Progress | None = None, timer: StageTimer | None = None
+) -> tuple[np.ndarray, int]:
+    """Find the scene cuts alone: the first frame of each shot, int [S], and the number of frames; see track_faces."""
+    return _read_once(reader, None, progress, timer or StageTimer())
+
+
+def _read_once(
+    reader: VideoReader, tracker: FaceTracker | None, progress: Progress | None, timer: StageTimer
+) -> tuple[np.ndarray, int]:
+    """Show all frames to the shot detector and to the tracker, if there is one: (first frames of shots, frames)."""
+    detector = ShotDetector(float(reader.info.rate))
+    stage = "read" if tracker is None else "landmarks"
     count = 0
-    for frame in in_background(clock.timed("decode", reader.frames()), size=8):
+    for frame in in_background(timer.timed("decode", reader.frames()), _DECODED_AHEAD):
         begin = time.perf_counter()
-        shot_detector.add(frame.luma)
+        detector.add(frame.luma)
         middle = time.perf_counter()
-        clock.add("scene cuts", middle - begin)
+        timer.add("scene cuts", middle - begin)
         if tracker is not None:
             tracker.add(frame.luma)
-            clock.add("landmarks", time.perf_counter() - middle)
+            timer.add("landmarks", time.perf_counter() - middle)
         count += 1
-        progress("read" if tracker is None else "landmarks", count, 0)
-    shots = shot_detector.starts()
-    if tracker is not None:
-        table = tracker.finish(shots)
+        if progress is not None:
+            progress(stage, count, 0)
+    return detector.starts(), count
+
+
+def analyze_video(
+    source: Path,
+    landmark_path: Path | None = None,
+    landmark_dir: Path | None = None,
+    face: int | None = None,
+    crop_radius: str = "shot",
+    progress: Progress | None = None,
+    timer: StageTimer | None = None,
+) -> AnalyzedVideo:
+    """Read a video once and plan its crops.
+
+    Args:
+        source: video or still image.
+        landmark_path: OpenFace csv; None detects landmarks.
+        landmark_dir: where detected landmarks are kept and found again; None keeps none.
+        face: face_id of the face to follow; None follows the largest.
+        crop_radius: "shot" or "window", see utils.face.crop_plan.
+        progress: called as frames are read.
+        timer: receives the busy seconds of each stage.
+
+    Raises:
+        UserError: unreadable video.
+        NoFaceError: no usable face.
+        LandmarkFileError: unreadable csv, or one that does not fit the video.
+        UnknownFaceError: no face of that id.
+    """
+    reader = VideoReader(source)
+    table = None if landmark_path is None else read_openface_csv(landmark_path)
+    cache = None
+    if table is None and landmark_dir is not None:
+        cache = landmark_cache(source, landmark_dir)
+        table = _read_cache(cache)
+    if table is None:
+        tracks = track_faces(reader, progress, timer)
+        table, shots, count = tracks.table, tracks.shots, tracks.frame_count
         if cache is not None and table.success.any():
             cache.parent.mkdir(parents=True, exist_ok=True)
-            write_openface_csv(cache, table, float(info.rate))
-            table = read_openface_csv(cache)  # its rounding included: the next run must give the same result
-    elif landmark_path != cache:
-        check_table_fits(table, count, info.width, info.height, landmark_path, "--source_openface_landmark_path")
-    return AnalyzedVideo(reader, _plan(table, shots, count, info, face, crop_radius, option))
+            write_openface_csv(cache, table, float(reader.info.rate))
+    else:
+        shots, count = find_shots(reader, progress, timer)
+        if landmark_path is not None:
+            check_table_fits(table, count, reader.info.width, reader.info.height, landmark_path)
+    return AnalyzedVideo(reader, _plan(reader, table, shots, count, face, crop_radius))
 
 
 def landmark_cache(source: Path, landmark_dir: Path) -> Path:
@@ -97,25 +145,31 @@ def landmark_cache(source: Path, landmark_dir: Path) -> Path:
     return landmark_dir / f"{stem}_{file_fingerprint(source)}.csv"
 
 
+def _read_cache(path: Path) -> LandmarkTable | None:
+    """Landmarks that an earlier run has kept; None where there are none that can be read."""
+    if not path.exists():
+        return None
+    try:
+        return read_openface_csv(path)
+    except UserError as error:
+        logger.warning(f"landmarks are detected again: {error}")
+        return None
+
+
 def _plan(
-    table: LandmarkTable,
-    shots: np.ndarray,
-    count: int,
-    info: VideoInfo,
-    face: int | None,
-    crop_radius: str,
-    option: str,
+    reader: VideoReader, table: LandmarkTable, shots: np.ndarray, count: int, face: int | None, crop_radius: str
 ) -> CropPlan:
+    info = reader.info
     if not table.success.any():
         raise NoFaceError(
-            f"{option}: no face was found in {info.path}; "
-            "use a video with a face seen from the front and at least 40 pixels high"
+            f"no face was found in {info.path}; use a video with a face seen from the front and at least 40 pixels high"
         )
     points = follow_face(table, count, shots, face)
     points = fill_gaps(points, shots, round(MAX_GAP_SECONDS * info.rate))
     plan = plan_crops(points, shots, info.width, info.height, float(info.rate), crop_radius)
     if not plan.usable.any():
         raise NoFaceError(
-            f"{option}: no frame of {info.path} has a usable face: all are too small or mostly outside the picture"
+            f"no frame of {info.path} has a usable face: all are too small or mostly outside the picture; "
+            "use a video with a larger face"
         )
     return plan

@@ -39,6 +39,10 @@ LINK_FRAMES = 50
 """A face that is away for longer than this begins a new track."""
 
 
+class UnknownFaceError(UserError):
+    """A face_id that the landmarks do not have."""
+
+
 @dataclass(frozen=True)
 class LandmarkTable:
     """Landmarks of all faces in all frames, one row a face and frame.
@@ -131,14 +135,14 @@ def follow_face(
         float32 [N, 68, 2], NaN where the face is missing.
 
     Raises:
-        UserError: no face of that id.
+        UnknownFaceError: no face of that id.
     """
     frame_count = table.frame_count if frame_count is None else frame_count
     rows = np.flatnonzero(table.success & (table.frame < frame_count))
     if face is not None:
         present = np.unique(table.face_id[rows])
         if face not in present:
-            raise UserError(f"--face: there is no face {face}; the landmarks have {', '.join(map(str, present))}")
+            raise UnknownFaceError(f"there is no face {face}; the landmarks have {', '.join(map(str, present))}")
         rows = rows[table.face_id[rows] == face]
     points = np.full((frame_count, POINTS, 2), np.nan, np.float32)
     for shot in shot_ranges(shots, frame_count):

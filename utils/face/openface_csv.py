@@ -15,28 +15,34 @@ logger = logging.getLogger(__name__)
 MAX_BAD_ROWS = 0.1
 """Largest fraction of a csv's rows that may be cut off or without numbers; their frames then have no face."""
 
-_WAY_OUT = "run OpenFace on the video again, or leave the option out to detect the landmarks"
+_WAY_OUT = "run OpenFace on the video again"
 _COORDINATES = [f"x_{i}" for i in range(POINTS)] + [f"y_{i}" for i in range(POINTS)]
 
 
-def read_openface_csv(path: Path, option: str = "--source_openface_landmark_path") -> LandmarkTable:
+class LandmarkFileError(UserError):
+    """A csv of landmarks that cannot be read or belongs to another video. The message names the file."""
+
+
+def read_openface_csv(path: Path) -> LandmarkTable:
     """Read OpenFace's csv, of any version and any choice of columns, by column name.
 
-    A few rows that are cut off or have something else than numbers are left out with a warning.
+    A few rows that are cut off or have values that are not numbers are left out with a warning.
 
     Raises:
-        UserError: not such a csv, one with more than MAX_BAD_ROWS such rows, or without a single tracked face.
+        LandmarkFileError: not such a csv, one with more than MAX_BAD_ROWS such rows, or without a single tracked face.
     """
-    path = require_file(path, option, _WAY_OUT)
+    try:
+        path = require_file(path, hint=_WAY_OUT)
+    except UserError as error:
+        raise LandmarkFileError(str(error)) from None
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
             missing = [name for name in ("frame", *_COORDINATES) if name not in header]
             if missing:
-                raise UserError(
-                    f"{option}: {path} has no column {missing[0]!r} ({len(missing)} of OpenFace's are missing); "
-                    f"{_WAY_OUT}"
+                raise LandmarkFileError(
+                    f"{path} has no column {missing[0]!r} ({len(missing)} of OpenFace's are missing); {_WAY_OUT}"
                 )
             column = {name: header.index(name) for name in header}
             wanted = [column[name] for name in ("frame", *_COORDINATES)]
@@ -54,24 +60,24 @@ def read_openface_csv(path: Path, option: str = "--source_openface_landmark_path
                 values.append(numbers[: len(wanted)])
                 extras.append(numbers[len(wanted) :])
     except (UnicodeDecodeError, csv.Error):
-        raise UserError(f"{option}: {path} is not a text file with comma-separated values; {_WAY_OUT}") from None
+        raise LandmarkFileError(f"{path} is not a text file with comma-separated values; {_WAY_OUT}") from None
     if bad:
-        problem = f"{option}: {path}, line {bad[0]} is cut off or has something else than numbers"
-        problem += f", as {len(bad) - 1} more" if len(bad) > 1 else ""
+        problem = f"{path}, line {bad[0]} is cut off or has values that are not numbers"
+        problem += f", and {len(bad) - 1} more" if len(bad) > 1 else ""
         if len(bad) > MAX_BAD_ROWS * (len(bad) + len(values)):
-            raise UserError(f"{problem}; {_WAY_OUT}")
+            raise LandmarkFileError(f"{problem}; {_WAY_OUT}")
         logger.warning(f"{problem}: left out")
     if not values:
-        raise UserError(f"{option}: {path} has a header but no rows; {_WAY_OUT}")
+        raise LandmarkFileError(f"{path} has a header but no rows; {_WAY_OUT}")
     table = np.array(values)
     extra = dict(zip(optional, np.array(extras).T, strict=True))
     frame = table[:, 0].astype(np.int64) - 1
     if frame.min() < 0:
-        raise UserError(f"{option}: {path}: frame numbers must start at 1, as OpenFace writes them; {_WAY_OUT}")
+        raise LandmarkFileError(f"{path}: frame numbers must start at 1, as OpenFace writes them; {_WAY_OUT}")
     finite = np.isfinite(table).all(axis=1)
     success = finite & (extra.get("success", np.ones(len(table))) > 0)
     if not success.any():
-        raise UserError(f"{option}: {path} has no frame in which a face was tracked (success 1); {_WAY_OUT}")
+        raise LandmarkFileError(f"{path} has no frame in which a face was tracked (success 1); {_WAY_OUT}")
     return LandmarkTable(
         frame=frame,
         face_id=extra.get("face_id", np.zeros(len(table))).astype(np.int64),
@@ -87,7 +93,7 @@ def write_openface_csv(path: Path, table: LandmarkTable, rate: float) -> None:
     Args:
         path: the csv; its folder exists.
         table: what to write.
-        rate: frames a second, for the column of time stamps.
+        rate: frames per second, for the column of time stamps.
     """
     order = np.lexsort((table.face_id, table.frame))
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
@@ -99,18 +105,17 @@ def write_openface_csv(path: Path, table: LandmarkTable, rate: float) -> None:
             file.write(f"{head}, {int(table.success[row])}, {numbers}\n")
 
 
-def check_table_fits(table: LandmarkTable, frame_count: int, width: int, height: int, path: Path, option: str) -> None:
-    """Raise UserError where the landmarks cannot belong to a video of this length and size in pixels."""
+def check_table_fits(table: LandmarkTable, frame_count: int, width: int, height: int, path: Path) -> None:
+    """Raise LandmarkFileError where the landmarks cannot belong to a video of this length and size in pixels."""
     last = int(table.frame.max()) + 1
     if abs(last - frame_count) > max(3, 0.02 * frame_count):
-        raise UserError(
-            f"{option}: {path} holds the landmarks of another video: it has {last} frames, this video {frame_count}; "
-            f"{_WAY_OUT}"
+        raise LandmarkFileError(
+            f"{path} holds the landmarks of another video: it has {last} frames, this video {frame_count}; {_WAY_OUT}"
         )
     points = table.points[table.success]
     inside = (points >= 0).all(axis=-1) & (points[..., 0] < width) & (points[..., 1] < height)
     if inside.mean() < 0.5:
-        raise UserError(
-            f"{option}: {path} holds the landmarks of another video: most lie outside its {width}x{height} pixels "
+        raise LandmarkFileError(
+            f"{path} holds the landmarks of another video: most lie outside its {width}x{height} pixels "
             f"(up to x {points[..., 0].max():.0f}, y {points[..., 1].max():.0f}); {_WAY_OUT}"
         )

@@ -68,8 +68,8 @@ def model_file(name: str) -> Path:
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent / "models" / name
     if path is None or not path.exists():
         raise UserError(
-            "landmarks cannot be detected: the package face_recognition_models is missing; pip install "
-            "face_recognition_models, or give an OpenFace csv with --source_openface_landmark_path"
+            "faces cannot be analysed: the package face_recognition_models is missing; "
+            "pip install face_recognition_models"
         )
     return path
 
@@ -140,10 +140,7 @@ class FaceTracker:
         try:
             import dlib
         except ImportError:
-            raise UserError(
-                "landmarks cannot be detected: dlib is missing; pip install dlib-bin, or give an OpenFace csv with "
-                "--source_openface_landmark_path"
-            ) from None
+            raise UserError("landmarks cannot be detected: dlib is missing; pip install dlib-bin") from None
         self._dlib = dlib
         self._rate = rate
         self._max_faces = max_faces
@@ -173,7 +170,8 @@ class FaceTracker:
     def finish(self, shots: Sequence[int] | np.ndarray = (0,)) -> LandmarkTable:
         """Landmarks of all frames so far, smoothed inside the shots that begin at the frames `shots`, int [S].
 
-        Frames without a face have a row with `success` false, as OpenFace writes them.
+        Frames without a face have a row with `success` false, as OpenFace writes them. Values are rounded as those of
+        an OpenFace csv, so that a run that reads the csv gives the same result.
         """
         self._leave_shot()
         seen = sorted((face for face in self._lost if face.frames), key=lambda face: face.number)
@@ -189,12 +187,17 @@ class FaceTracker:
                 for run in np.split(inside, np.flatnonzero(np.diff(frame[inside]) > 1) + 1):
                     points[run] = self._smooth(points[run])
         empty = np.setdiff1d(np.arange(self._frame), frame)
+        frame = np.concatenate([frame, empty])
+        number = np.concatenate([number, np.zeros_like(empty)])
+        confidence = np.concatenate([confidence, np.zeros(len(empty))])
+        points = np.concatenate([points, np.zeros((len(empty), POINTS, 2))]).astype(np.float32)
+        order = np.lexsort((number, frame))
         return LandmarkTable(
-            frame=np.concatenate([frame, empty]),
-            face_id=np.concatenate([number, np.zeros_like(empty)]),
-            confidence=np.concatenate([confidence, np.zeros(len(empty))]),
-            success=np.repeat([True, False], [len(frame), len(empty)]),
-            points=np.concatenate([points, np.zeros((len(empty), POINTS, 2))]).astype(np.float32),
+            frame=frame[order],
+            face_id=number[order],
+            confidence=np.round(confidence[order], 2),
+            success=np.repeat([True, False], [len(frame) - len(empty), len(empty)])[order],
+            points=np.round(points[order].astype(np.float64), 2).astype(np.float32),
         )
 
     def _smooth(self, points: np.ndarray) -> np.ndarray:

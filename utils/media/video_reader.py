@@ -108,13 +108,15 @@ class VideoReader:
 
     info: VideoInfo
 
-    def __init__(self, path: str | Path, option: str = "--source_video_path") -> None:
+    def __init__(self, path: str | Path, option: str | None = None) -> None:
         """Open `path`, decode its first frame and close it again.
 
         Raises:
-            UserError: naming `option`, if this is not a file with a picture that can be decoded.
+            UserError: naming `option`, if given (see utils.errors.blame), if this is not a file with a picture that
+                can be decoded.
         """
         path = require_file(path, option, "give a video or a picture")
+        named = f"{option}: {path}" if option else f"{path}"
         self._path = path
         self._index: _Index | None = None
         self._warned = False
@@ -131,15 +133,15 @@ class VideoReader:
                 rate = STILL_RATE if is_still else nominal_rate(average, base)
                 aspect = as_fraction(stream.sample_aspect_ratio) or Fraction(1)
         except NoTrackError as error:
-            raise UserError(f"{option}: {path} has no picture (sound only?); give a video or a picture") from error
+            raise UserError(f"{named} has no picture (sound only?); give a video or a picture") from error
         except (OSError, av.FFmpegError) as error:
             reason = error.strerror or error
             raise UserError(
-                f"{option}: {path} is no video or picture that can be read, or is cut short ({reason}); "
+                f"{named} is no video or picture that can be read, or is cut short ({reason}); "
                 "give a file that a video player opens"
             ) from error
         if first is None:
-            raise UserError(f"{option}: {path}: none of its frames can be decoded; give a file that a player opens")
+            raise UserError(f"{named}: none of its frames can be decoded; give a file that a player opens")
 
         self._coded_size = first.width, first.height
         self._transpose, self._flip_rows, self._flip_columns = orientation(first)
@@ -147,6 +149,14 @@ class VideoReader:
         if self._transpose:
             width, height, aspect = height, width, 1 / aspect
         self.info = VideoInfo(path, width, height, rate, colour_of(first), aspect, has_audio, is_still)
+
+    def __getstate__(self) -> dict[str, object]:
+        """A reader can be sent to another process, with what a pass over its file has found."""
+        return {name: value for name, value in vars(self).items() if name != "_reformatter"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._reformatter = VideoReformatter()
 
     def frames(self) -> Iterator[Frame]:
         """Decode the whole file forwards, as a stream.
