@@ -96,7 +96,7 @@ def test_resumed_training_is_the_same_after_sigterm_and_after_kill(stage, reques
     assert len(before) < STEPS
     status, errors = interrupt(start_script(*command), signal.SIGKILL, tmp_path, before)
     assert status == -signal.SIGKILL
-    (tmp_path / f".{last_checkpoint(whole).name}.1.partial").write_bytes(b"half")  # as if killed while it wrote
+    (tmp_path / f".{last_checkpoint(whole).name}.{0:016x}.partial").write_bytes(b"half")  # as if killed while it wrote
     train_here(*command)
 
     assert_same(torch.load(last_checkpoint(whole)), torch.load(last_checkpoint(tmp_path)))

@@ -1,15 +1,40 @@
 """How a script tells its user what went wrong."""
 
 import contextlib
+import errno
 import logging
 import os
+import signal
+import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 logger = logging.getLogger(__name__)
+
+GRACE_SECONDS = 4.0
+"""Time that a script has to clean up after SIGTERM or Ctrl-C before it is ended."""
+
+_ENVIRONMENT = {  # errors of the system that are no bugs of ours -> the way out
+    errno.ENOSPC: "free some space or choose another disk",
+    errno.EDQUOT: "free some space or choose another disk",
+    errno.EFBIG: "write to a disk that takes larger files",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "change its permissions or choose another path",
+    errno.EPERM: "change its permissions or choose another path",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "mend the links, which lead in a circle",
+    errno.ENOTDIR: "name a path whose folders are folders",
+    errno.EISDIR: "name a file",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "mount the disk again",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the limit of open files of the system",
+}
 
 
 class UserError(Exception):
@@ -44,28 +69,57 @@ def blame(option: str, hint: str = "", only: type[UserError] = UserError) -> Ite
 
 
 def require_file(path: str | Path, option: str | None = None, hint: str = "") -> Path:
-    """Return `path` as a Path if it is a readable, non-empty file.
+    """Return `path` as a Path if it is a readable, non-empty, regular file.
 
     Args:
         path: the file.
         option: command-line option that named it; None where the caller wraps the call in `blame`.
-        hint: what to do, added at the end of the line.
+        hint: what to do, added at the end of the line; None: a general one.
 
     Raises:
         UserError: not such a file.
     """
     path = Path(path)
-    if path.is_dir():
-        problem = "is a folder, a file is needed"
-    elif not path.exists():
-        problem = "does not exist"
-    elif not os.access(path, os.R_OK):
-        problem = "cannot be read (permissions)"
-    elif path.stat().st_size == 0:
-        problem = "is empty (0 bytes)"
-    else:
+    problem, way_out = _file_problem(path)
+    if problem is None:
         return path
-    raise UserError((f"{option}: " if option else "") + f"{path} {problem}" + (f"; {hint}" if hint else ""))
+    hint = hint or way_out
+    raise UserError((f"{option}: " if option else "") + f"{path} {problem}; {hint}")
+
+
+def _file_problem(path: Path) -> tuple[str | None, str]:
+    """What keeps a path from being a readable file with something in it, and what to do; (None, "") if nothing does."""
+    try:
+        mode = path.stat().st_mode
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return "does not exist", "check the path"
+    except (ValueError, OSError) as error:
+        return _path_problem(error)
+    if stat.S_ISDIR(mode):
+        return "is a folder, a file is needed", "name a file in it"
+    if not stat.S_ISREG(mode):
+        return "is a pipe or a device, a file is needed", "save it to a file first"
+    if not os.access(path, os.R_OK):
+        return "cannot be read (permissions)", "make it readable (chmod +r)"
+    if size == 0:
+        return "is empty (0 bytes)", "copy or make it again"
+    return None, ""
+
+
+def _path_problem(error: ValueError | OSError) -> tuple[str, str]:
+    """What is wrong with a path that the system refuses to look up, and what to do."""
+    if isinstance(error, ValueError):  # a null byte, or characters that the file system's encoding lacks
+        return "has characters that no file name can have", "rename it"
+    if error.errno == errno.ENAMETOOLONG:
+        return "is too long for a path", "give it a shorter name (file systems allow 255 bytes)"
+    if error.errno == errno.ELOOP:
+        return "is a link that leads in a circle", "name the file itself"
+    if error.errno == errno.ENOTDIR:
+        return "lies below a file", "check the path"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "cannot be reached (permissions of its folder)", "make the folder searchable (chmod +x)"
+    return f"cannot be looked up ({error.strerror or error})", "check the path"
 
 
 def make_folder(path: Path, option: str) -> None:
@@ -80,23 +134,100 @@ def make_folder(path: Path, option: str) -> None:
             pass
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{option}: {path} is, or lies below, a file; name a folder") from None
+    except ValueError:
+        raise UserError(f"{option}: {path!s} has characters that no folder can have; name another one") from None
     except OSError as error:
         raise UserError(f"{option}: cannot write to the folder {path} ({error.strerror}); name another one") from None
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:
-    """Run `main` as a command: a UserError becomes one line on stderr and exit status 2.
+    """Run `main` as a command.
 
-    Any other exception is a bug of ours and keeps its traceback.
+    A UserError, and whatever the system refuses (a full disk, permissions, no memory), becomes one line on stderr and
+    exit status 2. SIGTERM and Ctrl-C unwind the program, which removes what is half-written, and become one line and
+    status 143 and 130; after GRACE_SECONDS, or at a second signal, the program ends wherever it is. Any other
+    exception is a bug of ours and keeps its traceback.
     """
+    _open_standard_streams()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    interruption = _Interruption()
     try:
         status = main()
-    except UserError as error:
-        line = " ".join(str(error).split())
-        print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
+    except BaseException as error:
+        # An interruption may arrive as something else, such as an ImportError.
+        if interruption.status:
+            interruption.end()
+        problem = str(error) if isinstance(error, UserError) else _environment_problem(error)
+        if isinstance(error, KeyboardInterrupt):  # raised by something else than a signal
+            _print_line("interrupted")
+            sys.exit(130)
+        if problem is None:
+            raise
+        _print_line(f"error: {' '.join(problem.split())}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
-        sys.exit(130)
+    finally:
+        interruption.restore()
     sys.exit(status or 0)
+
+
+def _environment_problem(error: BaseException) -> str | None:
+    """One line for an error that lies with the machine, not with the program; None for others."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; free some, or take smaller files or batches"
+    if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
+        name = f"{error.filename}: " if error.filename is not None else ""
+        return f"{name}{os.strerror(error.errno)}; {_ENVIRONMENT[error.errno]}"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which must not be imported for this
+        return "there is not enough GPU memory; lower --batch_size, or use --device cpu"
+    return None
+
+
+def _print_line(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody listens
+        print(f"{Path(sys.argv[0]).name}: {text}", file=sys.stderr, flush=True)
+
+
+def _open_standard_streams() -> None:
+    """Give a program that was started without stdin, stdout or stderr the null device in their place.
+
+    Otherwise the next file that is opened becomes descriptor 2, and C libraries write their warnings into it.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
+class _Interruption:
+    """Turns the first SIGTERM or Ctrl-C into a KeyboardInterrupt, and sees that the program ends in time."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self._before: dict[int, object] = {}
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
+            self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        if self.status:
+            self.end()
+        self.status = 128 + number
+        timer = threading.Timer(GRACE_SECONDS, self.end)
+        timer.daemon = True
+        timer.start()
+        raise KeyboardInterrupt
+
+    def end(self) -> NoReturn:
+        """Say that the program was interrupted, and end it without waiting for its threads."""
+        _print_line(f"interrupted ({signal.Signals(self.status - 128).name})")
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(self.status)
+
+    def restore(self) -> None:
+        """Give the signals back to whoever had them."""
+        if not self.status:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)

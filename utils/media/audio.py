@@ -15,6 +15,7 @@ import numpy as np
 from utils.errors import UserError, require_file
 from utils.files import atomic_path
 from utils.media.container import open_input
+from utils.media.limits import DEFAULT_LIMITS, MediaLimits
 from utils.media.resampling import ResampyStream, soxr_stream
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,12 @@ class Waveform:
 
 
 def load_waveform(
-    path: str | Path, option: str, rate: int = SPEECH_RATE, channel: str = "mean", resampler: str = "soxr"
+    path: str | Path,
+    option: str,
+    rate: int = SPEECH_RATE,
+    channel: str = "mean",
+    resampler: str = "soxr",
+    limits: MediaLimits = DEFAULT_LIMITS,
 ) -> Waveform:
     """Decode the sound of an audio or video file.
 
@@ -60,17 +66,18 @@ def load_waveform(
         channel: "mean" of all channels, or "first" as the published code does. Where that leaves nothing to hear (a
             first channel without sound; channels in opposite phase, which cancel), the other way is taken.
         resampler: "soxr", or "resampy" (`kaiser_best`, as the published code does; slow).
+        limits: longest audio, lowest and highest sampling rate.
 
     Raises:
-        UserError: not a readable file, no sound in it, or a file that was cut off.
+        UserError: not a readable file, no sound in it, a file that was cut off, or one beyond `limits`.
     """
     path = require_file(path, option, "give an audio file, or a video with sound")
     mixer = _Mixer(None if channel == "mean" else 0)
-    samples = _decode_mono(path, option, rate, resampler, mixer)
+    samples = _decode_mono(path, option, rate, resampler, mixer, limits)
     remedy = mixer.remedy()
     if remedy is not None:
         logger.warning(f"{option}: {path}: {remedy.reason}")
-        samples = _decode_mono(path, option, rate, resampler, remedy.mixer)
+        samples = _decode_mono(path, option, rate, resampler, remedy.mixer, limits)
     if len(samples) == 0:
         raise UserError(f"{option}: {path} holds no sound (zero samples); give another audio file")
     np.clip(samples, -1, 1, out=samples)
@@ -108,13 +115,15 @@ def to_int16(samples: np.ndarray, rounding: np.ufunc) -> np.ndarray:
     return np.clip(rounding(samples * np.float32(32768)), -32768, 32767).astype(np.int16)
 
 
-def _decode_mono(path: Path, option: str, rate: int, resampler: str, mixer: "_Mixer") -> np.ndarray:
+def _decode_mono(
+    path: Path, option: str, rate: int, resampler: str, mixer: "_Mixer", limits: MediaLimits
+) -> np.ndarray:
     """Float32 [N] at `rate`, not yet clipped."""
     make_stream = {"soxr": soxr_stream, "resampy": ResampyStream}[resampler]
     result = bytearray()  # grows in place, where a list of blocks would need as much again to be joined
     stream, stream_rate = None, 0
     nothing = np.zeros(0, np.float32)
-    for block in audio_blocks(path, option):
+    for block in audio_blocks(path, option, limits):
         if block.rate != stream_rate:
             if stream is not None:
                 result += stream.resample_chunk(nothing, last=True).tobytes()
@@ -178,11 +187,11 @@ class _Mixer:
         return None
 
 
-def audio_blocks(path: Path, option: str) -> Iterator[AudioBlock]:
+def audio_blocks(path: Path, option: str, limits: MediaLimits = DEFAULT_LIMITS) -> Iterator[AudioBlock]:
     """Yield the default sound track in order and without holes, from the moment of the first picture on.
 
     Raises:
-        UserError: not a readable file, no sound track, or a file that was cut off.
+        UserError: not a readable file, no sound track, a file that was cut off, or one beyond `limits`.
     """
     with _open_container(path, option) as container:
         stream = container.streams.best("audio")
@@ -192,7 +201,13 @@ def audio_blocks(path: Path, option: str) -> Iterator[AudioBlock]:
         decoded = peak = 0.0
         not_finite = started = False
         for frame in _frames(container, stream, path, option):
-            samples, rate, layout = _float_samples(frame), frame.sample_rate, frame.layout.name
+            rate, layout = frame.sample_rate, frame.layout.name
+            if not limits.min_sample_rate <= rate <= limits.max_sample_rate:
+                raise UserError(
+                    f"{option}: {path} has {rate} samples per second, not {limits.min_sample_rate} to "
+                    f"{limits.max_sample_rate}; convert it, or change --min_sample_rate or --max_sample_rate"
+                )
+            samples = _float_samples(frame)
             decoded += samples.shape[1] / rate
             if not np.isfinite(samples).all():
                 not_finite = True
@@ -203,6 +218,11 @@ def audio_blocks(path: Path, option: str) -> Iterator[AudioBlock]:
             offset = 0.0 if frame.time is None else frame.time - clock
             if abs(offset) > _MAX_HOLE_SECONDS:
                 offset = 0.0
+            if decoded + max(0.0, offset) > limits.max_seconds:
+                raise UserError(
+                    f"{option}: {path} holds more than {limits.max_seconds:g} s of audio; "
+                    "cut it, or raise --max_seconds"
+                )
             if not started and offset < 0:
                 early = round(-offset * rate)
                 if early >= samples.shape[1]:
@@ -227,7 +247,7 @@ def audio_blocks(path: Path, option: str) -> Iterator[AudioBlock]:
 def _open_container(path: Path, option: str) -> "av.container.InputContainer":
     try:
         return open_input(path)
-    except av.error.FFmpegError as error:
+    except (OSError, av.error.FFmpegError) as error:
         raise UserError(
             f"{option}: {path} cannot be read as sound or video ({error.strerror}): it is another kind of file, holds "
             f"nothing or was cut off; give a wav, mp3, m4a, flac, ogg or mp4 file"

@@ -1,13 +1,30 @@
-"""Open media files with any supported PyAV version."""
+"""Open media files with any supported PyAV version, and nothing but the file itself."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
 import av
 
-_OPTIONS = {"options": {"protocol_whitelist": "file"}}
-"""A playlist cannot reach out to the network."""
+from utils.files import descriptor_name, open_regular_file
+from utils.media.limits import DEFAULT_LIMITS
+
+_FORMATS = (
+    # Containers of video and sound. None of them opens a second file, unlike hls, concat, image2, dash or sdp.
+    "3g2 3gp asf avi f4v flv gxf iamf ivf live_flv m4a matroska mj2 mov mp4 mpeg mpegts mxf nut nuv ogg rm swf webm "
+    # One track without a container.
+    "aac ac3 ac4 aiff amr amrnb amrwb ape apng au av1 avs2 avs3 caf cavsvideo dirac dnxhd dsf dts dtshd dv eac3 flac "
+    "gif h261 h263 h264 hevc loas m4v mjpeg mlp mp3 mpc mpc8 mpegvideo obu qcp qoa sox tak truehd tta vc1 voc vvc w64 "
+    "wav wtv wv xwma yuv4mpegpipe "
+    # Pictures.
+    "bmp_pipe dds_pipe dpx_pipe exr_pipe gif_pipe hdr_pipe j2k_pipe jpeg_pipe jpegls_pipe jpegxl_anim jpegxl_pipe "
+    "pam_pipe pbm_pipe pcx_pipe pgm_pipe pgmyuv_pipe png_pipe ppm_pipe psd_pipe qoi_pipe sgi_pipe sunrast_pipe "
+    "tiff_pipe webp_pipe xbm_pipe xpm_pipe xwd_pipe"
+)
+_OPTIONS = {"options": {"format_whitelist": ",".join(_FORMATS.split()), "protocol_whitelist": "file"}}
+"""A playlist, whatever its name ends with, opens neither another file nor an address."""
+_MAX_STREAMS = 1000  # ffmpeg's own limit
 if int(av.__version__.split(".")[0]) < 19:
     _OPTIONS["metadata_errors"] = "replace"  # PyAV 19 has no such argument: it never fails on metadata
 
@@ -19,14 +36,24 @@ class Rational(Protocol):
     denominator: int
 
 
-def open_input(path: Path) -> av.container.InputContainer:
-    """Open a media file for reading. Tags that are not UTF-8 do not matter.
+def open_input(path: Path, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> av.container.InputContainer:
+    """Open a media file for reading. Tags that are not UTF-8 do not matter, and no other file is opened.
+
+    Args:
+        path: a file, not a pipe.
+        max_pixels: larger pictures are not decoded; a stream of them may then have no size.
 
     Raises:
         av.FFmpegError, OSError: the file cannot be read or is no media file.
     """
-    # An absolute path, as ffmpeg would take "a:b.mp4" for a protocol.
-    return av.open(str(path.absolute()), **_OPTIONS)
+    descriptor = open_regular_file(path)
+    try:
+        # Not by its path: ffmpeg would take "a:b.mp4" for a protocol and "a%d.jpg" for a series of pictures, and PyAV
+        # refuses names that are not UTF-8.
+        streams = [{"max_pixels": str(max_pixels)}] * _MAX_STREAMS
+        return av.open(descriptor_name(descriptor, path), stream_options=streams, **_OPTIONS)
+    finally:
+        os.close(descriptor)
 
 
 def as_fraction(value: Rational | None) -> Fraction | None:

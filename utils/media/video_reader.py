@@ -16,7 +16,17 @@ from av.video.reformatter import ColorRange, VideoReformatter
 
 from utils.errors import UserError, require_file
 from utils.media.container import as_fraction
-from utils.media.video_track import STILL_RATE, NoTrackError, Track, fingerprint, nominal_rate, orientation
+from utils.media.limits import DEFAULT_LIMITS, MediaLimits
+from utils.media.video_track import (
+    STILL_RATE,
+    NoTrackError,
+    TooLargeError,
+    Track,
+    fingerprint,
+    monotonic_runs,
+    nominal_rate,
+    orientation,
+)
 from utils.media.video_writer import EncoderSettings, VideoWriter
 from utils.media.yuv import (
     WHOLE_FRAME,
@@ -108,21 +118,28 @@ class VideoReader:
 
     info: VideoInfo
 
-    def __init__(self, path: str | Path, option: str | None = None) -> None:
+    def __init__(self, path: str | Path, option: str | None = None, limits: MediaLimits = DEFAULT_LIMITS) -> None:
         """Open `path`, decode its first frame and close it again.
+
+        Args:
+            path: a video or picture.
+            option: command-line option that named it, for error messages; None where the caller uses `blame`.
+            limits: largest picture and longest video; a longer one is refused when its frames are read.
 
         Raises:
             UserError: naming `option`, if given (see utils.errors.blame), if this is not a file with a picture that
-                can be decoded.
+                can be decoded, or beyond `limits`.
         """
         path = require_file(path, option, "give a video or a picture")
         named = f"{option}: {path}" if option else f"{path}"
         self._path = path
+        self._named = named
+        self._limits = limits
         self._index: _Index | None = None
         self._warned = False
         self._reformatter = VideoReformatter()
         try:
-            with closing(Track(path)) as track:
+            with closing(Track(path, limits.max_pixels)) as track:
                 first = next(track.frames(), None)
                 stream = track.stream
                 has_audio = bool(track.container.streams.audio)
@@ -132,6 +149,11 @@ class VideoReader:
                 average, base = as_fraction(stream.average_rate), as_fraction(stream.base_rate)
                 rate = STILL_RATE if is_still else nominal_rate(average, base)
                 aspect = as_fraction(stream.sample_aspect_ratio) or Fraction(1)
+        except TooLargeError as error:
+            raise UserError(
+                f"{named} has pictures of {error}, more than {limits.max_pixels} pixels; "
+                "make it smaller, or raise --max_pixels"
+            ) from None
         except NoTrackError as error:
             raise UserError(f"{named} has no picture (sound only?); give a video or a picture") from error
         except (OSError, av.FFmpegError) as error:
@@ -141,7 +163,10 @@ class VideoReader:
                 "give a file that a video player opens"
             ) from error
         if first is None:
-            raise UserError(f"{named}: none of its frames can be decoded; give a file that a player opens")
+            raise UserError(
+                f"{named}: none of its frames can be decoded; give a file that a player opens, of at most "
+                f"{limits.max_pixels} pixels per frame (--max_pixels)"
+            )
 
         self._coded_size = first.width, first.height
         self._transpose, self._flip_rows, self._flip_columns = orientation(first)
@@ -220,7 +245,7 @@ class VideoReader:
                 return Frame(yuv, index, float(self.times[index]))
 
             frame = None
-            for run in _runs(order, capacity):
+            for run in monotonic_runs(order, capacity):
                 if run[-1] < run[0]:
                     piece = {index: fetch(index) for index in sorted(set(run))}
                     yield from (piece[index] for index in run)
@@ -237,7 +262,7 @@ class VideoReader:
         pts: list[int | None] = []
         prints: list[int] = []
         keys: list[int] = []
-        with closing(Track(self._path)) as track:
+        with closing(Track(self._path, self._limits.max_pixels)) as track:
             start = None
             for picture in track.frames():
                 time = None if picture.pts is None else float(picture.pts * track.stream.time_base)
@@ -249,6 +274,11 @@ class VideoReader:
                     seconds = times[-1] + 1 / float(self.info.rate)  # no time stamp, or one that goes backwards
                 else:
                     seconds = time - start
+                if seconds > self._limits.max_seconds:
+                    raise UserError(
+                        f"{self._named}: frame {len(times)} is shown at {seconds:.0f} s, later than "
+                        f"{self._limits.max_seconds:g} s; cut the video, or raise --max_seconds"
+                    )
                 if picture.key_frame or not times:
                     keys.append(len(times))
                 times.append(seconds)
@@ -336,7 +366,7 @@ class _Cursor:
         raise _SeekError
 
     def _start(self) -> None:
-        self._track = Track(self._reader._path)
+        self._track = Track(self._reader._path, self._reader._limits.max_pixels)
         self._pictures = self._track.frames()
         self._next = 0
 
@@ -365,18 +395,3 @@ class _Cursor:
                 self._next = position
                 return
         raise _SeekError
-
-
-def _runs(order: Iterable[int], limit: int) -> Iterator[list[int]]:
-    """Cut `order` into runs that do not rise and fall both, each of at most `limit` indices."""
-    run: list[int] = []
-    direction = 0
-    for index in map(int, order):
-        step = index - run[-1] if run else 0
-        if run and (len(run) == limit or step * direction < 0):
-            yield run
-            run, direction, step = [], 0, 0
-        run.append(index)
-        direction = direction or step
-    if run:
-        yield run

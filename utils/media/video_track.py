@@ -1,7 +1,7 @@
 """The video track of a file as ffmpeg decodes it: packets, time stamps, rates and the upright orientation."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from av.stream import Disposition
 
 from utils.media.container import open_input
+from utils.media.limits import DEFAULT_LIMITS
 from utils.media.yuv import plane_samples
 
 STILL_RATE = Fraction(25)
@@ -47,12 +48,23 @@ class NoTrackError(Exception):
     """A file without a picture that could be decoded."""
 
 
-class Track:
-    """The video track of a file, held open to be decoded; counts its damaged packets."""
+class TooLargeError(Exception):
+    """Pictures of more pixels than allowed; the message is their size."""
 
-    def __init__(self, path: Path) -> None:
+
+class Track:
+    """The video track of a file, held open to be decoded; counts its damaged packets.
+
+    Pictures of more than `max_pixels` are left out as damaged.
+
+    Raises:
+        NoTrackError: there is no such track.
+        TooLargeError: the file says that its pictures are larger.
+    """
+
+    def __init__(self, path: Path, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> None:
         self.damaged = 0
-        self.container = open_input(path)
+        self.container = open_input(path, max_pixels)
         streams = self.container.streams
         # A cover picture is no video.
         usable = [
@@ -65,6 +77,11 @@ class Track:
             raise NoTrackError
         best = streams.best("video")
         self.stream = best if best in usable else usable[0]
+        context = self.stream.codec_context
+        if context.width * context.height > max_pixels:
+            self.close()
+            raise TooLargeError(f"{context.width} x {context.height}")
+        context.options = {"max_pixels": str(max_pixels)}  # the size may change on the way
         self.stream.thread_type = "AUTO"
 
     def frames(self) -> Iterator[av.VideoFrame]:
@@ -121,3 +138,18 @@ def orientation(picture: av.VideoFrame) -> tuple[bool, bool, bool]:
     if abs(a) < abs(b):
         return True, bool(b < 0), bool(c < 0)
     return False, bool(d < 0), bool(a < 0)
+
+
+def monotonic_runs(order: Iterable[int], limit: int) -> Iterator[list[int]]:
+    """Cut `order` into runs that do not rise and fall both, each of at most `limit` indices."""
+    run: list[int] = []
+    direction = 0
+    for index in map(int, order):
+        step = index - run[-1] if run else 0
+        if run and (len(run) == limit or step * direction < 0):
+            yield run
+            run, direction, step = [], 0, 0
+        run.append(index)
+        direction = direction or step
+    if run:
+        yield run

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, groupby
@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import ColorRange
 
 from utils.errors import UserError
+from utils.files import PartialFile
 from utils.media.audio import AudioBlock, audio_blocks
 from utils.media.yuv import Colour, i420_shape
 
@@ -42,8 +43,8 @@ class EncoderSettings:
 class VideoWriter:
     """Writes one MP4: H.264, 8-bit 4:2:0, constant rate, with AAC sound taken from another file.
 
-    A context manager. The file grows as `.NAME.partial.mp4` beside its target and is renamed when complete; if the
-    block raises, it is removed.
+    A context manager. The file grows as a partial file beside its target and is renamed when complete; if the block
+    raises, it is removed.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class VideoWriter:
             UserError: if the file cannot be written, or `audio_path` has no sound.
         """
         self._path = Path(path)
-        self._partial = self._path.with_name(f".{self._path.stem}.partial.mp4")
+        self._partial: PartialFile | None = None
         self._shape = i420_shape(width, height)
         self._rate = Fraction(rate)
         self._frames = 0
@@ -101,8 +102,9 @@ class VideoWriter:
         try:
             with self._disk_errors():
                 self._make_room()
+                self._partial = PartialFile(self._path)
                 self._container = av.open(
-                    str(self._partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"}
+                    self._partial.writable_name, "w", format="mp4", options={"movflags": "+faststart"}
                 )
                 self._container.metadata["comment"] = comment
                 options = {"preset": preset, "crf": str(crf)}
@@ -164,7 +166,7 @@ class VideoWriter:
                 self._container.mux(self._video.encode(None))
                 self._write_audio(until=None)
                 self._container.close()
-                self._partial.replace(self._path)
+                self._partial.complete()
         except BaseException:
             self._discard()
             raise
@@ -211,11 +213,11 @@ class VideoWriter:
             try:
                 self._container.close()
             except (OSError, av.FFmpegError) as error:
-                logger.debug("%s: %s", self._partial, error)
+                logger.debug(f"{self._path}: {error}")
         if self._sound is not None:
             self._sound.close()
-        with suppress(OSError):
-            self._partial.unlink()
+        if self._partial is not None:
+            self._partial.discard()
 
 
 def _encodes_video(codec: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from utils.checkpoints import Checkpoint, read_checkpoint
 from utils.errors import UserError
+from utils.files import remove_partial_files
 
 logger = logging.getLogger(__name__)
 
@@ -64,5 +65,4 @@ class CheckpointFolder:
 
     def remove_partial(self) -> None:
         """Remove what a process left that was killed while it wrote."""
-        for path in self.folder.glob(f".{self.prefix}_model_epoch_*.partial"):
-            path.unlink(missing_ok=True)
+        remove_partial_files(self.folder, f"{self.prefix}_model_epoch_")
