@@ -329,8 +329,8 @@ def test_many_jobs_in_one_run(media, monkeypatch, capfd, caplog, tmp_path):
     status, _ = run_in_process(monkeypatch, capfd, arguments)
     assert status == 1
     assert (
-        f"{tmp_path / 'jobs.csv'}, line 3 failed: --driving_audio_path: {tmp_path / 'nowhere.wav'} does not exist"
-        in caplog.messages
+        f"{tmp_path / 'jobs.csv'}, line 3 failed: --driving_audio_path: {tmp_path / 'nowhere.wav'} does not exist; "
+        "check the path" in caplog.messages
     )
     assert caplog.messages[-1] == "2 of 3 jobs dubbed, 0 there already, 1 failed"
     assert len(frames_of(tmp_path / "first.mp4")) == 4
