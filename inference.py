@@ -2,12 +2,13 @@
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config.inference import InferenceParser
 from config.parser import ASSERTS_DOWNLOAD, make_settings
-from utils.dubbing import DubbingJob, DubbingOptions, LoadSettings
+from utils.dubbing import DubbingJob, DubbingOptions, FitSettings, LoadSettings
 from utils.dubbing.job_list import ListedJob, read_jobs
 from utils.dubbing.settings import EXAMPLE_AUDIO, EXAMPLE_SOURCE
 from utils.errors import UserError, make_folder, require_file, run_script
@@ -56,6 +57,25 @@ def _check_source(source: Path | None, audio: Path | None, landmarks: Path | Non
         require_file(landmarks, option, "leave the option out to detect the landmarks")
 
 
+def load(options: argparse.Namespace, source: Path, landmarks: Path | None) -> "Dubber":
+    """Load the dubbing engine; with --fit, first fit its weights to the person of `source`.
+
+    Raises:
+        UserError: unusable weights, device or feature model; a video that weights cannot be fitted to.
+    """
+    from utils.dubbing import load_dubber
+
+    settings, how = make_settings(LoadSettings, options), make_settings(DubbingOptions, options)
+    fitting = make_settings(FitSettings, options)
+    if fitting.fit is not None:
+        from dataset.fitting import fit_until_stopped
+
+        with progress_bars() as progress:
+            weights = fit_until_stopped(source, fitting, settings, how, progress, landmarks)
+        settings = replace(settings, pretrained_clip_DINet_path=weights)
+    return load_dubber(settings, how)
+
+
 def log_report(report: "DubbingReport") -> None:
     """Tell what was done and where the time went."""
     for stage, seconds in report.seconds.items():
@@ -89,12 +109,14 @@ def dub_one(options: argparse.Namespace, dubber: "Dubber") -> None:
     log_report(report)
 
 
-def dub_all(options: argparse.Namespace, jobs: list[ListedJob], dubber: "Dubber") -> int:
+def dub_all(options: argparse.Namespace, jobs: list[ListedJob]) -> int:
     """Dub the videos of a list; one that fails is named with its cause, and the others go on.
 
     Gives the number of those that failed.
     """
     failed = kept = 0
+    dubber = None if options.fit else load(options, jobs[0].source, None)
+    fitted_to = None
     for number, job in enumerate(jobs, 1):
         logger.info(f"job {number} of {len(jobs)}: {job.source} with {job.audio}")
         if options.resume and job.result.exists():
@@ -105,6 +127,9 @@ def dub_all(options: argparse.Namespace, jobs: list[ListedJob], dubber: "Dubber"
             _check_source(job.source, job.audio, job.landmarks)
             make_folder(job.result.parent, "--jobs")
             faces = job.result.with_name(f"{job.result.stem}_synthetic_face.mp4") if options.save_face_video else None
+            if options.fit and fitted_to != (job.source, job.landmarks):
+                dubber = load(options, job.source, job.landmarks)
+                fitted_to = (job.source, job.landmarks)
             task = DubbingJob(job.source, job.audio, job.result, job.landmarks, faces)
             with progress_bars() as progress:
                 report = dubber.dub(task, progress=progress)
@@ -122,13 +147,10 @@ def main() -> int:
     take_example(options)
     check_files(options)
     jobs = None if options.jobs is None else read_jobs(options.jobs, options.res_video_dir)
-    from utils.dubbing import load_dubber
-
-    dubber = load_dubber(make_settings(LoadSettings, options), make_settings(DubbingOptions, options))
     if jobs is None:
-        dub_one(options, dubber)
+        dub_one(options, load(options, options.source_video_path, options.source_openface_landmark_path))
         return 0
-    return 1 if dub_all(options, jobs, dubber) else 0
+    return 1 if dub_all(options, jobs) else 0
 
 
 def command() -> None:

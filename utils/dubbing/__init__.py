@@ -8,13 +8,13 @@ report = dubber.dub(DubbingJob("face.mp4", "speech.wav", "dubbed.mp4"))
 
 from typing import TYPE_CHECKING, Any
 
-from utils.dubbing.settings import DubbingJob, DubbingOptions, DubbingReport, LoadSettings
+from utils.dubbing.settings import DubbingJob, DubbingOptions, DubbingReport, FitSettings, LoadSettings
 
 if TYPE_CHECKING:
     from utils.dubbing.engine import Dubber
     from utils.dubbing.load import load_dubber
 
-__all__ = ["Dubber", "DubbingJob", "DubbingOptions", "DubbingReport", "LoadSettings", "load_dubber"]
+__all__ = ["Dubber", "DubbingJob", "DubbingOptions", "DubbingReport", "FitSettings", "LoadSettings", "load_dubber"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from models.dinet import FEATURE_CHANNELS, DINet
 from models.inference_form import to_inference_form
-from utils.checkpoints import EMA_SUFFIX, load_network, read_checkpoint
+from utils.checkpoints import EMA_SUFFIX, Metadata, load_network, read_checkpoint
 from utils.device import choose_device, choose_dtype
 from utils.dubbing.engine import Dubber, Speech
 from utils.dubbing.generator import DINetMouthGenerator
@@ -36,22 +36,13 @@ def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | 
     dtype = choose_dtype(settings.precision, device)
     checkpoint = read_checkpoint(weights, CHECKPOINT_OPTION)
     logger.info(f"weights: {weights}")
-    metadata = checkpoint.metadata
-    mouth_region_size = agreed(settings.mouth_region_size, metadata.mouth_region_size, "--mouth_region_size")
-    if mouth_region_size and mouth_region_size % 32:
-        raise UserError(f"--mouth_region_size: {mouth_region_size} is not a multiple of 32; give 64, 128 or 256")
-    audio_channel = agreed(settings.audio_channel, metadata.audio_channel, "--audio_channel")
-    audio_feature = agreed(settings.audio_feature, metadata.audio_feature, "--audio_feature")
-    kind = KINDS[audio_feature or "deepspeech"]
-    if (audio_channel or kind.channels) != kind.channels:
-        raise UserError(f"--audio_channel: {kind.name} features have {kind.channels} channels, not {audio_channel}")
-    network = DINet(
-        settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel or FEATURE_CHANNELS
-    )
+    metadata = generator_metadata(settings, checkpoint.metadata)
+    kind = KINDS[metadata.audio_feature]
+    network = DINet(settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel)
     averaged = f"net_g{EMA_SUFFIX}"
     load_network(network, checkpoint, averaged if averaged in checkpoint.networks else "net_g", CHECKPOINT_OPTION)
     network = to_inference_form(network, device, dtype)
-    generator = DINetMouthGenerator(network, mouth_region_size or PUBLISHED_MOUTH_REGION_SIZE, device, dtype)
+    generator = DINetMouthGenerator(network, metadata.mouth_region_size, device, dtype)
     extractor = FeatureExtractor(kind.name, settings.deepspeech_model_path, settings.whisper_model)
 
     def read_speech(path: Path) -> Speech:
@@ -59,6 +50,29 @@ def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | 
         return Speech(features, duration, path)
 
     return Dubber(generator, read_speech, settings.landmark_dir, options)
+
+
+def generator_metadata(settings: LoadSettings, recorded: Metadata) -> Metadata:
+    """What a generator is for, complete: as its weights say, else as the settings say, else as published.
+
+    Raises:
+        UserError: settings that contradict the weights, or sizes that no network has.
+    """
+    mouth_region_size = agreed(settings.mouth_region_size, recorded.mouth_region_size, "--mouth_region_size")
+    if mouth_region_size and mouth_region_size % 32:
+        raise UserError(f"--mouth_region_size: {mouth_region_size} is not a multiple of 32; give 64, 128 or 256")
+    audio_channel = agreed(settings.audio_channel, recorded.audio_channel, "--audio_channel")
+    audio_feature = agreed(settings.audio_feature, recorded.audio_feature, "--audio_feature")
+    kind = KINDS[audio_feature or "deepspeech"]
+    if (audio_channel or kind.channels) != kind.channels:
+        raise UserError(f"--audio_channel: {kind.name} features have {kind.channels} channels, not {audio_channel}")
+    return Metadata(
+        mouth_region_size or PUBLISHED_MOUTH_REGION_SIZE,
+        kind.name,
+        kind.channels,
+        kind.rows_per_frame,
+        recorded.feature_channel or FEATURE_CHANNELS,
+    )
 
 
 def agreed(asked: object, recorded: object, option: str):

@@ -95,6 +95,31 @@ class LoadSettings:
         check_choices(self)
 
 
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 10000:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of minutes above 0")
+    return value
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Fitting the weights to the source person before dubbing, see dataset.fitting. Paths may be strings."""
+
+    fit: float | None = option(
+        None,
+        type=_minutes,
+        help="first fit the weights to the person of the source video: train so many minutes on its own pictures and "
+        "speech; sharper and better moving lips. The result is kept and used again",
+    )
+    fitted_dir: Path = option(
+        Path("./asserts/fitted_weights"), type=Path, help="folder where fitted weights are kept for the next run"
+    )
+
+    def __post_init__(self):
+        as_paths(self, "fitted_dir")
+
+
 @dataclass(frozen=True)
 class DubbingOptions:
     """How to dub."""

@@ -1,0 +1,368 @@
+"""Fitting DINet weights to the person of one video before it is dubbed: `inference.py --fit MINUTES`.
+
+Trains on the crops and the speech of the video itself, held in memory. The frame stage's training step is used, with
+frozen norms and a frozen audio encoder, and with the lip supervision for small data sets (docs/small_data.md).
+"""
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from dataset.person_samples import PersonSamples, read_person
+from models.audio_to_lips import AudioToLipShape
+from models.build import NetworkSettings, make_dinet_networks
+from models.discriminator import min_image_side
+from models.lip_regressor import LipShapeRegressor
+from models.perceptual import PerceptualNetwork
+from utils.checkpoints import (
+    AUDIO_ENCODER,
+    EMA_SUFFIX,
+    LIP_REGRESSOR,
+    Checkpoint,
+    Metadata,
+    load_network,
+    read_checkpoint,
+    write_checkpoint,
+)
+from utils.device import choose_device
+from utils.distributed import DistInfo
+from utils.dubbing.load import generator_metadata
+from utils.dubbing.settings import DubbingOptions, FitSettings, LoadSettings, default_weights
+from utils.errors import UserError, blame, make_folder
+from utils.face.analysis import analyze_video
+from utils.face.crop_geometry import mouth_region, network_size
+from utils.face.landmarks import LIP_SHAPE_VALUES
+from utils.files import file_fingerprint
+from utils.pipeline import StageTimer
+from utils.progress import Progress
+from utils.speech.features import FeatureExtractor
+from utils.training.networks import OptimisationSettings, TrainingNetworks
+from utils.training.steps import FrameStep, LipSupervision, LossWeights
+from utils.training.trainer import stop_signals
+from utils.training.vgg_weights import load_perceptual_network
+
+logger = logging.getLogger(__name__)
+
+OPTION = "--fit"
+SHIPPED = Path(__file__).resolve().parents[1] / "asserts" / "demo"
+LOSS_WEIGHTS = LossWeights(
+    lamb_perception=5,
+    lamb_gan=0.1,
+    lamb_l1=3,
+    lamb_mouth=10,
+    lamb_lips=1,
+    lip_focus=4,
+    perception_region="mouth",
+)
+LIP_SUPERVISION = LipSupervision(lip_gain=2.5, swap_speech=0.5)
+LEARNING_RATE = 2e-4
+WARMUP_STEPS = 30
+"""Steps over which the learning rate rises: Adam's first steps are as large as its later ones and point anywhere."""
+EMA_DECAY = 0.98
+REPORTS = 10
+"""Reports on held-out frames, spread over the time of the fit."""
+MIN_REPORT_SECONDS = 20
+PATIENCE = 3
+"""Reports without a better result in a row after which the fit ends."""
+HELD_OUT_FRAMES = 24
+
+
+@dataclass
+class FitState:
+    """Where a fit stands: seconds spent, steps taken, the held-out loss at the start and at its best."""
+
+    seconds: float = 0.0
+    step: int = 0
+    first: float = math.inf
+    best: float = math.inf
+    since_best: int = 0
+    finished: bool = False
+
+
+class FitInterruptedError(Exception):
+    """The fit was asked to stop; what it has learnt is kept, and the next call goes on from there."""
+
+
+def fit_to_source(
+    source: Path,
+    settings: FitSettings,
+    load: LoadSettings,
+    options: DubbingOptions,
+    progress: Progress,
+    landmark_path: Path | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Fit weights to the person of a video, unless this was done before.
+
+    Args:
+        source: video of the person speaking.
+        settings: how long, and where results are kept.
+        load: the weights to start from, the device, where landmarks are kept.
+        options: which face, and how it is cropped.
+        progress: called as the work proceeds.
+        landmark_path: OpenFace csv; None detects landmarks.
+        stopped: asked after every step; True ends the fit.
+
+    Returns:
+        The fitted weights, in `settings.fitted_dir`.
+
+    Raises:
+        UserError: unusable weights or video; no sound, no speech, too little of it.
+        FitInterruptedError: `stopped` said so.
+    """
+    weights = load.pretrained_clip_DINet_path or default_weights()
+    make_folder(settings.fitted_dir, "--fitted_dir")
+    result = fitted_path(source, weights, settings.fitted_dir, options.face)
+    state, start = _read_state(result)
+    if state.finished and (state.seconds >= 60 * settings.fit or state.since_best >= PATIENCE):
+        logger.info(f"weights fitted before: {result}")
+        return result
+    device = choose_device(load.device)
+    checkpoint = read_checkpoint(weights, "--pretrained_clip_DINet_path") if start is None else start
+    metadata = generator_metadata(load, checkpoint.metadata)
+    with blame(OPTION):
+        samples = _read_samples(source, landmark_path, metadata, load, options, progress, device)
+    fit = _Fit(samples, metadata, load, device)
+    fit.start(checkpoint, state, resume=start is not None and not state.finished)
+    fit.run(60 * settings.fit, result, progress, stopped)
+    return result
+
+
+def fit_until_stopped(
+    source: Path,
+    settings: FitSettings,
+    load: LoadSettings,
+    options: DubbingOptions,
+    progress: Progress,
+    landmark_path: Path | None = None,
+) -> Path:
+    """As `fit_to_source`, for a script: Ctrl-C and SIGTERM keep what was learnt and end the script.
+
+    Raises:
+        KeyboardInterrupt: after such a signal.
+    """
+    with stop_signals() as stop:
+        try:
+            return fit_to_source(
+                source, settings, load, options, progress, landmark_path, stopped=lambda: stop.received
+            )
+        except FitInterruptedError:
+            raise KeyboardInterrupt from None
+
+
+def fitted_path(source: Path, weights: Path, folder: Path, face: int | None = None) -> Path:
+    """Where the weights fitted to a video are kept: known by the contents of the video and of the first weights."""
+    stem = source.stem.encode()[:100].decode(errors="ignore")  # file systems allow 255 bytes
+    which = "" if face is None else f"_face{face}"
+    return folder / f"{stem}_{file_fingerprint(source)}_{file_fingerprint(weights)}{which}.pth"
+
+
+def _read_state(path: Path) -> tuple[FitState, Checkpoint | None]:
+    """How far the fit in a file has come, and its checkpoint; a new state and None where there is none to be read."""
+    if not path.exists():
+        return FitState(), None
+    try:
+        checkpoint = read_checkpoint(path, "--fitted_dir")
+        return FitState(**checkpoint.extra["fit"]), checkpoint
+    except (UserError, KeyError, TypeError) as error:
+        logger.warning(f"{path} cannot be used ({error}); the fit starts again")
+        return FitState(), None
+
+
+def _read_samples(
+    source: Path,
+    landmark_path: Path | None,
+    metadata: Metadata,
+    load: LoadSettings,
+    options: DubbingOptions,
+    progress: Progress,
+    device: torch.device,
+) -> PersonSamples:
+    extractor = FeatureExtractor(metadata.audio_feature, load.deepspeech_model_path, load.whisper_model)
+    speech, duration = extractor.extract(source, OPTION)
+    teacher_speech = None
+    teacher_kind = read_checkpoint(SHIPPED / "audio_encoder.pth", OPTION).metadata.audio_feature
+    if teacher_kind != metadata.audio_feature:
+        teacher_speech, _ = FeatureExtractor(teacher_kind).extract(source, OPTION)
+    video = analyze_video(
+        source, landmark_path, load.landmark_dir, options.face, options.crop_radius, progress, StageTimer(), OPTION
+    )
+    person = read_person(video, metadata.mouth_region_size, speech, duration, progress, teacher_speech)
+    return PersonSamples(person, options.seed, device)
+
+
+class _Fit:
+    """A fit: the networks, the training step, and the loop.
+
+    Args:
+        samples: of the person.
+        metadata: what the generator is for, complete.
+        load: channels of the network.
+        device: where to train.
+    """
+
+    def __init__(self, samples: PersonSamples, metadata: Metadata, load: LoadSettings, device: torch.device):
+        self._samples = samples
+        self._metadata = metadata
+        mouth = metadata.mouth_region_size
+        large = mouth > 128
+        slow = device.type == "cpu" and large
+        self._sets, self._frames = (1, 2) if slow else (2, 3)
+        self._held_out = samples.held_out_batches(HELD_OUT_FRAMES // 4 if slow else HELD_OUT_FRAMES, self._frames)
+        networks = NetworkSettings(
+            load.source_channel,
+            load.ref_channel,
+            metadata.feature_channel,
+            D_block_expansion=16,
+            D_max_features=64,
+            freeze_audio_encoder=True,
+            freeze_norms=True,
+        )
+        gan = min(network_size(mouth)) >= min_image_side(networks.D_num_blocks)
+        self._weights = LOSS_WEIGHTS if gan else replace(LOSS_WEIGHTS, lamb_gan=0)
+        torch.manual_seed(0)
+        self.networks = TrainingNetworks(
+            make_dinet_networks(networks, metadata.audio_channel),
+            {"net_g": LEARNING_RATE, "net_dI": LEARNING_RATE},
+            OptimisationSettings(amp=_fast_format(device), clip_grad=1, channels_last=True, ema=EMA_DECAY),
+            DistInfo(),
+            device,
+        )
+        place = self.networks.to_device
+        perceptual = load_perceptual_network(PerceptualNetwork, SHIPPED / "vgg16_relu3_1.pth", DistInfo())
+        regressor, teacher = LipShapeRegressor(), AudioToLipShape(_teacher_channels(), LIP_SHAPE_VALUES)
+        load_network(regressor, read_checkpoint(SHIPPED / "mouth_reader.pth", OPTION), LIP_REGRESSOR, OPTION)
+        load_network(teacher, read_checkpoint(SHIPPED / "audio_encoder.pth", OPTION), AUDIO_ENCODER, OPTION)
+        self.step = FrameStep(
+            self.networks,
+            place(perceptual),
+            mouth_region(mouth),
+            self._weights,
+            place(regressor),
+            place(teacher),
+            LIP_SUPERVISION,
+        )
+        self.state = FitState()
+
+    def start(self, checkpoint: Checkpoint, state: FitState, resume: bool) -> None:
+        """Take over weights: to begin with, or, with `resume`, all that an interrupted fit has kept."""
+        option = "--fitted_dir" if resume else "--pretrained_clip_DINet_path"
+        if resume:
+            self.networks.resume(checkpoint, option)
+            self.state = state
+            return
+        average = f"net_g{EMA_SUFFIX}"
+        stored = average if average in checkpoint.networks else "net_g"
+        load_network(self.networks.modules["net_g"], checkpoint, stored, option)
+        self.networks.ema["net_g"].module.load_state_dict(self.networks.modules["net_g"].state_dict())
+        self.state = replace(state, finished=False, since_best=0, best=math.inf)
+
+    def run(self, budget: float, result: Path, progress: Progress, stopped: Callable[[], bool]) -> None:
+        """Train for `budget` seconds, those of earlier runs counted in, and leave the best weights in `result`.
+
+        Raises:
+            FitInterruptedError: `stopped` said so; `result` then holds what the next run needs.
+            UserError: a loss that is not finite.
+        """
+        state = self.state
+        every = max(MIN_REPORT_SECONDS, budget / REPORTS)
+        kept = None
+        if not math.isfinite(state.best):
+            state.best = self._held_out_loss()
+            state.first = min(state.first, state.best)
+            kept = self._weights_now()
+        next_report = state.seconds + every
+        first_step = state.step
+        before = time.monotonic()
+        while state.seconds < budget and state.since_best < PATIENCE:
+            warm = min(1.0, (state.step - first_step + 1) / WARMUP_STEPS)
+            self.networks.set_learning_rates(warm * min(1.0, max(0.05, 2 * (1 - state.seconds / budget))))
+            losses = self.step(**self._samples.training_batch(state.step, self._sets, self._frames))
+            self._check(losses)
+            self.networks.update_ema()
+            state.step += 1
+            now = time.monotonic()
+            state.seconds, before = state.seconds + now - before, now
+            progress("fit, seconds", min(int(state.seconds), int(budget)), int(budget))
+            if stopped():
+                self._save(result)
+                raise FitInterruptedError
+            if state.seconds >= next_report or state.seconds >= budget:
+                next_report += every
+                kept = self._report(kept)
+                self._save(result)
+        state.finished = True
+        self._write_result(result, kept)
+
+    def _report(self, kept: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor] | None:
+        """Judge the averaged weights on held-out frames; gives the best weights so far, None for the present ones."""
+        state, loss = self.state, self._held_out_loss()
+        logger.info(
+            f"fit: {state.seconds / 60:.1f} min, {state.step * self._sets * self._frames} frames, held-out loss "
+            f"{loss:.3f} (before the fit: {state.first:.3f})"
+        )
+        if loss < state.best:
+            state.best, state.since_best = loss, 0
+            return self._weights_now()
+        state.since_best += 1
+        return kept
+
+    def _weights_now(self) -> dict[str, torch.Tensor]:
+        """A copy of the averaged weights."""
+        weights = self.networks.eval_module("net_g").state_dict()
+        return {name: value.detach().clone() for name, value in weights.items()}
+
+    def _held_out_loss(self) -> float:
+        losses = []
+        for batch in self._held_out:
+            means = self.step.evaluate(**batch)
+            losses.append(self._weights.lamb_mouth * means["mouth_l1"] + means["perception"] + means["lips"])
+        return torch.stack(losses).mean().item()
+
+    @staticmethod
+    def _check(losses: dict[str, torch.Tensor]) -> None:
+        bad = [name for name, loss in losses.items() if not torch.isfinite(loss)]
+        if bad:
+            raise UserError(f"{OPTION}: the loss {bad[0]} is not finite; leave the option out and report this video")
+
+    def _save(self, path: Path) -> None:
+        write_checkpoint(
+            path,
+            self.networks.checkpoint_networks(),
+            self.networks.checkpoint_optimizers(),
+            1,
+            self._metadata,
+            {"fit": dict(vars(self.state))} | self.networks.checkpoint_extra(),
+        )
+
+    def _write_result(self, path: Path, kept: dict[str, torch.Tensor] | None) -> None:
+        """Write the weights alone, in half precision where they fit into it."""
+        weights = kept or self.networks.eval_module("net_g").state_dict()
+        half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+        if all(torch.isfinite(value).all() for value in half.values()):
+            weights = half
+        write_checkpoint(path, {"net_g": weights}, {}, 1, self._metadata, {"fit": dict(vars(self.state))})
+        logger.info(
+            f"fit: {self.state.seconds / 60:.1f} min, held-out loss {self.state.first:.3f} to {self.state.best:.3f}: "
+            f"{path}"
+        )
+
+
+def _teacher_channels() -> int:
+    return read_checkpoint(SHIPPED / "audio_encoder.pth", OPTION).metadata.audio_channel
+
+
+def _fast_format(device: torch.device) -> str:
+    """Number format of the training: bf16 where the device computes it faster than fp32."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    with contextlib.suppress(AttributeError):
+        if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return "bf16"
+    return "off"
