@@ -39,7 +39,6 @@ from utils.face.analysis import analyze_video
 from utils.face.crop_geometry import mouth_region, network_size
 from utils.face.landmarks import LIP_SHAPE_VALUES
 from utils.files import file_fingerprint
-from utils.pipeline import StageTimer
 from utils.progress import Progress
 from utils.speech.features import FeatureExtractor
 from utils.training.networks import OptimisationSettings, TrainingNetworks
@@ -190,9 +189,7 @@ def _read_samples(
     teacher_kind = read_checkpoint(SHIPPED / "audio_encoder.pth", OPTION).metadata.audio_feature
     if teacher_kind != metadata.audio_feature:
         teacher_speech, _ = FeatureExtractor(teacher_kind).extract(source, OPTION)
-    video = analyze_video(
-        source, landmark_path, load.landmark_dir, options.face, options.crop_radius, progress, StageTimer(), OPTION
-    )
+    video = analyze_video(source, landmark_path, load.landmark_dir, options.face, options.crop_radius, progress)
     person = read_person(video, metadata.mouth_region_size, speech, duration, progress, teacher_speech)
     return PersonSamples(person, options.seed, device)
 
