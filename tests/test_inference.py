@@ -102,7 +102,7 @@ def psnr(first, second):
     return cv2.PSNR(first, second)
 
 
-@pytest.mark.parametrize("blend", ["feather", "hard"])
+@pytest.mark.parametrize("blend", ["face", "feather", "hard"])
 def test_a_generator_that_changes_nothing_gives_back_the_source(media, landmark_csv, tmp_path, blend):
     job = DubbingJob(media / "face.mp4", media / "speech.wav", tmp_path / "out.mp4", landmark_csv)
     report = Dubber(Echo(), read_speech).dub(job, DubbingOptions(blend=blend))

@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,10 @@ import torch
 
 from utils.device import default_batch_size
 from utils.dubbing.blending import first_seen_row, match_colour, paste_face, paste_mask
+from utils.dubbing.face_blend import FaceBlender, GeneratedFace
+from utils.dubbing.face_geometry import FaceGeometry
 from utils.dubbing.generator import MouthGenerator
+from utils.dubbing.lip_detail import BANK_SIZE
 from utils.dubbing.references import parse_reference_frames, random_references, spread_references
 from utils.dubbing.settings import DubbingJob, DubbingOptions, DubbingReport
 from utils.errors import UserError, blame, require_file
@@ -37,6 +39,9 @@ from utils.speech.features import SpeechFeatures
 QUEUED_BATCHES = 2
 """Batches that each stage may be ahead of the next."""
 
+SPOKEN_SAMPLES = 16
+"""Faces generated beforehand, to learn what the network always gets wrong of this person."""
+
 AI_NOTE = "AI-generated: the mouth movements in this video were synthesised (DINet)"
 """Comment in the metadata of every result."""
 
@@ -53,15 +58,24 @@ class Speech:
 
 
 @dataclass
-class _Tick:
+class _OutputFrame:
     """One frame of the result on its way through the stages. `crop` is None where the frame is left as it is."""
 
     time: float
-    frame: Frame
+    source: Frame
     crop: FaceCrop | None = None
     network_crop: np.ndarray | None = None
     face: np.ndarray | None = None
     yuv: np.ndarray | None = None
+
+    @property
+    def index(self) -> int:
+        """Number of the source's frame."""
+        return self.source.index
+
+    def generated(self) -> GeneratedFace:
+        """The frame as the face blender takes it."""
+        return GeneratedFace(self.index, self.source.yuv, self.crop.box, self.network_crop, self.face)
 
 
 def forward_backward(count: int, frames: int) -> Iterator[int]:
@@ -122,14 +136,10 @@ class Dubber:
         speech = self.read_speech(job.audio)
         clock.add("speech features", time.perf_counter() - start)
         prepared, references = self._prepare(job, options, progress, clock)
-        rate = options.fps or prepared.reader.info.rate
-        count = max(1, round(speech.duration * rate))
-        whole = options.blend == "hard" or job.face_video is not None
-        first_row = 0 if whole else first_seen_row(self.generator.mouth_region_size)
-        ticks = self._dubbed(prepared, speech.features, rate, count, options, first_row, clock)
-        untouched = self._write(ticks, prepared, speech, job, rate, count, options, progress, clock)
+        run = _Dub(job, options, prepared, speech, self.generator, clock)
+        untouched = run.write(run.frames(), progress)
         total = time.perf_counter() - start
-        return DubbingReport(job.result, count, rate, untouched, references, clock.seconds, total)
+        return DubbingReport(job.result, run.count, run.rate, untouched, references, clock.seconds, total)
 
     def _prepare(
         self, job: DubbingJob, options: DubbingOptions, progress: Progress, clock: StageTimer
@@ -195,103 +205,124 @@ class Dubber:
         self.generator.set_references(crops_to_tensor(stacked, self.generator.device))
         return chosen
 
-    def _dubbed(
+
+class _Dub:
+    """One dub: the frames of the result, and their way into a file."""
+
+    def __init__(
         self,
-        prepared: AnalyzedVideo,
-        features: SpeechFeatures,
-        rate: Fraction,
-        count: int,
-        options: DubbingOptions,
-        first_row: int,
-        clock: StageTimer,
-    ) -> Iterator[list[_Tick]]:
-        """Yield batches of `count` dubbed frames; every stage before the last runs in a thread of its own.
-
-        The generated faces count from `first_row` on.
-        """
-        reader, plan = prepared.reader, prepared.plan
-        colour = reader.info.colour
-        size = network_size(self.generator.mouth_region_size)
-        timeline = reader.timeline(rate)
-        order = (int(timeline[position]) for position in forward_backward(count, len(timeline)))
-
-        def cut(batch: list[_Tick]) -> list[_Tick]:
-            for tick in batch:
-                if plan.weight[tick.frame.index] > 0:
-                    tick.crop = cut_face(tick.frame.yuv, plan.box(tick.frame.index), colour)
-                    tick.network_crop = tick.crop.resized(*size)
-            return batch
-
-        def generate(batch: list[_Tick]) -> list[_Tick]:
-            faces = [tick for tick in batch if tick.crop is not None]
-            if faces:
-                windows = features.window(np.array([tick.time for tick in faces]))
-                crops = crops_to_tensor(np.stack([tick.network_crop for tick in faces]), self.generator.device)
-                made = self.generator(crops, torch.from_numpy(windows).to(self.generator.device), first_row)
-                if options.blend == "feather":
-                    made = match_colour(made, crops, self.generator.mouth_region_size)
-                for tick, face in zip(faces, tensor_to_crops(made), strict=True):
-                    tick.face = face
-            return batch
-
-        def blend(batch: list[_Tick]) -> list[_Tick]:
-            for tick in batch:
-                tick.yuv = tick.frame.yuv
-                if tick.crop is not None:
-                    mask = paste_mask(int(plan.radius[tick.frame.index]), options.blend)
-                    weight = float(plan.weight[tick.frame.index])
-                    tick.yuv = paste_face(tick.frame.yuv, tick.crop, tick.face, mask, weight, colour)
-            return batch
-
-        frames = clock.timed("decode", reader.play(order))
-        ticks = (_Tick(float(number / rate), frame) for number, frame in enumerate(frames))
-        batches = in_background(batched(ticks, options.batch_size), QUEUED_BATCHES)
-        batches = in_background(clock.apply("crop", cut, batches), QUEUED_BATCHES)
-        batches = in_background(clock.apply("generator", generate, batches), QUEUED_BATCHES)
-        return in_background(clock.apply("blend", blend, batches), QUEUED_BATCHES)
-
-    def _write(
-        self,
-        batches: Iterator[list[_Tick]],
-        prepared: AnalyzedVideo,
-        speech: Speech,
         job: DubbingJob,
-        rate: Fraction,
-        count: int,
         options: DubbingOptions,
-        progress: Progress,
-        clock: StageTimer,
-    ) -> int:
+        source: AnalyzedVideo,
+        speech: Speech,
+        generator: MouthGenerator,
+        timer: StageTimer,
+    ):
+        self.rate = options.fps or source.reader.info.rate
+        self.count = max(1, round(speech.duration * self.rate))
+        self._job, self._options, self._source, self._speech = job, options, source, speech
+        self._generator, self._timer = generator, timer
+        whole = options.blend == "hard" or job.face_video is not None
+        self._first_row = 0 if whole else first_seen_row(generator.mouth_region_size)
+        self._face_blender: FaceBlender | None = None
+
+    def frames(self) -> Iterator[list[_OutputFrame]]:
+        """Yield the frames of the result in batches; every stage before the last runs in a thread of its own."""
+        timer = self._timer
+        if self._options.blend == "face":
+            begin = time.perf_counter()
+            self._face_blender = self._learn_face()
+            timer.add("learn the face", time.perf_counter() - begin)
+        reader = self._source.reader
+        timeline = reader.timeline(self.rate)
+        order = (int(timeline[position]) for position in forward_backward(self.count, len(timeline)))
+        played = timer.timed("decode", reader.play(order))
+        frames = (_OutputFrame(float(number / self.rate), frame) for number, frame in enumerate(played))
+        batches = in_background(batched(frames, self._options.batch_size), QUEUED_BATCHES)
+        batches = in_background(timer.apply("crop", self._cut, batches), QUEUED_BATCHES)
+        batches = in_background(timer.apply("generator", self._generate, batches), QUEUED_BATCHES)
+        return in_background(timer.apply("blend", self._blend, batches), QUEUED_BATCHES)
+
+    def write(self, batches: Iterator[list[_OutputFrame]], progress: Progress) -> int:
         """Encode the frames; returns how many were left as they were."""
-        info = prepared.reader.info
+        info, job, options = self._source.reader.info, self._job, self._options
         encoder = EncoderSettings(options.crf, options.preset, options.video_codec)
-        given = {"encoder": encoder, "audio_path": speech.path, "duration": speech.duration, "comment": AI_NOTE}
+        given = {"audio_path": self._speech.path, "duration": self._speech.duration, "comment": AI_NOTE}
+        given["encoder"] = encoder
         untouched = done = 0
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.closing(batches))
-            video = stack.enter_context(
-                VideoWriter(job.result, info.width, info.height, rate, info.colour, info.sample_aspect_ratio, **given)
-            )
+            size = info.width, info.height
+            writer = VideoWriter(job.result, *size, self.rate, info.colour, info.sample_aspect_ratio, **given)
+            video = stack.enter_context(writer)
             faces = None
             if job.face_video is not None:
-                height, width = network_size(self.generator.mouth_region_size)
-                faces = stack.enter_context(VideoWriter(job.face_video, width, height, rate, _BT709, **given))
+                height, width = network_size(self._generator.mouth_region_size)
+                faces = stack.enter_context(VideoWriter(job.face_video, width, height, self.rate, _BT709, **given))
             for batch in batches:
                 begin = time.perf_counter()
-                for tick in batch:
-                    video.write(tick.yuv)
+                for frame in batch:
+                    video.write(frame.yuv)
                     if faces is not None:
-                        faces.write(self._face_frame(tick))
-                    untouched += tick.crop is None
-                clock.add("encode", time.perf_counter() - begin)
+                        faces.write(self._face_alone(frame))
+                    untouched += frame.crop is None
+                self._timer.add("encode", time.perf_counter() - begin)
                 done += len(batch)
-                progress("dub", done, count)
+                progress("dub", done, self.count)
         return untouched
 
-    def _face_frame(self, tick: _Tick) -> np.ndarray:
+    def _cut(self, batch: list[_OutputFrame]) -> list[_OutputFrame]:
+        plan = self._source.plan
+        for frame in batch:
+            if plan.weight[frame.index] > 0:
+                frame.crop = cut_face(frame.source.yuv, plan.box(frame.index), self._source.reader.info.colour)
+                frame.network_crop = frame.crop.resized(*network_size(self._generator.mouth_region_size))
+        return batch
+
+    def _generate(self, batch: list[_OutputFrame]) -> list[_OutputFrame]:
+        faces = [frame for frame in batch if frame.crop is not None]
+        if faces:
+            windows = torch.from_numpy(self._speech.features.window(np.array([frame.time for frame in faces])))
+            crops = crops_to_tensor(np.stack([frame.network_crop for frame in faces]), self._generator.device)
+            made = self._generator(crops, windows.to(self._generator.device), self._first_row)
+            if self._options.blend != "hard":
+                made = match_colour(made, crops, self._generator.mouth_region_size)
+            for frame, face in zip(faces, tensor_to_crops(made), strict=True):
+                frame.face = face
+        return batch
+
+    def _blend(self, batch: list[_OutputFrame]) -> list[_OutputFrame]:
+        plan, colour = self._source.plan, self._source.reader.info.colour
+        for frame in batch:
+            frame.yuv = frame.source.yuv
+            if frame.crop is None:
+                continue
+            weight = float(plan.weight[frame.index])
+            if self._face_blender is None:
+                mask = paste_mask(int(plan.radius[frame.index]), self._options.blend)
+                frame.yuv = paste_face(frame.source.yuv, frame.crop, frame.face, mask, weight, colour)
+            else:
+                frame.yuv = self._face_blender.blend(frame.generated(), weight)
+        return batch
+
+    def _learn_face(self) -> FaceBlender:
+        """Read frames of the source, spread over the shapes of its mouth, for the blender to learn from."""
+        reader, plan = self._source.reader, self._source.plan
+        geometry = FaceGeometry(plan, self._source.shots)
+        chosen = geometry.lip_samples(BANK_SIZE)
+        lips = self._cut([_OutputFrame(0.0, frame) for frame in reader.play(chosen)])
+        moments = np.linspace(0, self._speech.duration, SPOKEN_SAMPLES)
+        picks = np.linspace(0, len(lips) - 1, SPOKEN_SAMPLES).round().astype(int)
+        spoken = [replace(lips[pick], time=float(moment)) for pick, moment in zip(picks, moments, strict=True)]
+        for batch in batched(spoken, self._options.batch_size):
+            self._generate(batch)
+        size, colour = self._generator.mouth_region_size, reader.info.colour
+        return FaceBlender(geometry, size, colour, *([f.generated() for f in part] for part in (lips, spoken)))
+
+    def _face_alone(self, frame: _OutputFrame) -> np.ndarray:
         """The generated face alone as a frame (I420); black where the frame was left as it is."""
-        height, width = network_size(self.generator.mouth_region_size)
-        face = tick.face if tick.face is not None else np.zeros((height, width, 3), np.uint8)
+        height, width = network_size(self._generator.mouth_region_size)
+        face = frame.face if frame.face is not None else np.zeros((height, width, 3), np.uint8)
         yuv = np.empty((height * 3 // 2, width), np.uint8)
         set_rgb_patch(yuv, 0, 0, face, _BT709)
         return yuv

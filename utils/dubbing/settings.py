@@ -128,9 +128,10 @@ class DubbingOptions:
         None, type=int, help="face_id of the face to dub, where there are several; None: the largest"
     )
     blend: str = option(
-        "feather",
-        choices=("feather", "hard"),
-        help="feather: only the mouth region, fading out round it, colour matched; hard: as published",
+        "face",
+        choices=("face", "feather", "hard"),
+        help="face: only the lower face changes, and its skin and lips keep the source's detail; feather: the whole "
+        "mouth region, fading out round it, colour matched; hard: the whole mouth region with hard edges, as published",
     )
     crop_radius: str = option(
         "shot",

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from utils.dubbing.engine import Dubber, Speech
-from utils.dubbing.settings import DubbingJob
+from utils.dubbing.settings import DubbingJob, DubbingOptions
 from utils.errors import UserError, blame, require_file
 from utils.evaluation.evaluator import CROSS, MOUTH_REGION_SIZE, SELF, Comparison
 from utils.executors import local_executor, run_all, usable_cores
@@ -176,7 +176,9 @@ def baselines(comparison: Comparison, folder: Path, landmark_dir: Path | None) -
         rows.append(source)
     for row, generator in engines.items():
         name = f"{comparison.clip}_{comparison.task}_{row.replace(' ', '_')}.mp4"
-        engine = Dubber(generator, _mel_speech, landmark_dir)
+        engine = Dubber(
+            generator, _mel_speech, landmark_dir, DubbingOptions(blend="feather")
+        )  # adds nothing of its own
         sound = cut_sound(
             comparison.sound,
             video_seconds(comparison.reference, comparison.reference_option),

@@ -190,7 +190,8 @@ class Evaluator:
         reader = VideoReader(comparison.generated, comparison.generated_option)
         count = len(reader.times)
         points = np.full((count, POINTS, 2), np.nan, np.float32)
-        return AnalyzedVideo(reader, CropPlan(points, np.zeros(count, int), np.zeros(count, np.float32)))
+        plan = CropPlan(points, np.zeros(count, int), np.zeros(count, np.float32))
+        return AnalyzedVideo(reader, plan, np.zeros(1, int))
 
     def _pictures(
         self,

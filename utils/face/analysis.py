@@ -44,10 +44,14 @@ class FaceTracks:
 
 @dataclass(frozen=True)
 class AnalyzedVideo:
-    """What is known about a video after the first pass over its frames. Can be sent to another process."""
+    """What is known about a video after the first pass over its frames. Can be sent to another process.
+
+    `shots` is int [S], the first frame of each shot, beginning with 0.
+    """
 
     reader: VideoReader
     plan: CropPlan
+    shots: np.ndarray
 
 
 def track_faces(reader: VideoReader, progress: Progress | None = None, timer: StageTimer | None = None) -> FaceTracks:
@@ -136,7 +140,7 @@ def analyze_video(
         shots, count = find_shots(reader, progress, timer)
         if landmark_path is not None:
             check_table_fits(table, count, reader.info.width, reader.info.height, landmark_path)
-    return AnalyzedVideo(reader, _plan(reader, table, shots, count, face, crop_radius))
+    return AnalyzedVideo(reader, _plan(reader, table, shots, count, face, crop_radius), shots)
 
 
 def landmark_cache(source: Path, landmark_dir: Path) -> Path:

@@ -30,6 +30,16 @@ _SWSCALE_MATRIX = {
 }
 
 
+_LUMA_WEIGHTS = {  # of red and blue, for the same matrices
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+    10: (0.2627, 0.0593),
+    None: (0.299, 0.114),
+}
+
+
 @dataclass(frozen=True)
 class Colour:
     """How the YUV of a file is to be understood, as integers of ffmpeg's enums (2 = unspecified)."""
@@ -148,3 +158,15 @@ def colour_of(picture: av.VideoFrame) -> Colour:
         return Colour(BT709, *(BT709 if tag in (0, UNSPECIFIED) else tag for tag in tags[1:]))
     # 0 is "RGB" as a matrix and reserved as the others
     return Colour(*(UNSPECIFIED if tag == 0 else tag for tag in tags))
+
+
+def rgb_to_yuv_matrix(colour: Colour) -> np.ndarray:
+    """Float32 [3, 3]: changes of (R, G, B) in levels of 0 .. 255 to changes of (Y, U, V) in limited range.
+
+    ITU-R BT.601 section 2.5, with the luma weights of the file's matrix.
+    """
+    red, blue = _LUMA_WEIGHTS.get(colour.matrix, _LUMA_WEIGHTS[None])
+    luma = np.array([red, 1 - red - blue, blue])
+    to_blue = (np.array([0, 0, 1]) - luma) / (2 * (1 - blue))
+    to_red = (np.array([1, 0, 0]) - luma) / (2 * (1 - red))
+    return np.stack([luma * 219, to_blue * 224, to_red * 224]).astype(np.float32) / 255
