@@ -122,7 +122,7 @@ def test_width_and_average_of_the_weights_are_taken_from_the_file(media):
 def test_only_the_mouth_region_and_its_ring_change(media, landmark_csv, tmp_path):
     job = DubbingJob(media / "face.mp4", media / "speech.wav", tmp_path / "out.mp4", landmark_csv)
     dubber = Dubber(Paint(), read_speech)
-    dubber.dub(job, DubbingOptions(crf=5))
+    dubber.dub(job, DubbingOptions(blend="feather", crf=5))
     reader = VideoReader(media / "face.mp4")
     from utils.face.analysis import analyze_video
 
@@ -183,7 +183,7 @@ def test_frames_without_a_face_pass_through(media, tmp_path):
     write_face_video(tmp_path / "gap.mp4", frames=60, blank=range(20, 40))
     write_speech(tmp_path / "long.wav", 2.4)
     job = DubbingJob(tmp_path / "gap.mp4", tmp_path / "long.wav", tmp_path / "out.mp4")
-    report = Dubber(Paint(), read_speech).dub(job)
+    report = Dubber(Paint(), read_speech).dub(job, DubbingOptions(blend="feather"))
     assert 15 <= report.untouched_frames <= 25
     source, result = frames_of(tmp_path / "gap.mp4"), frames_of(tmp_path / "out.mp4")
     assert all(psnr(source[i], result[i]) > 35 for i in range(21, 39))
