@@ -194,7 +194,7 @@ def test_frames_without_a_face_pass_through(media, tmp_path):
 def test_speech_windows_follow_the_time_of_the_frame(media, landmark_csv, tmp_path):
     job = DubbingJob(media / "face.mp4", media / "speech.wav", tmp_path / "out.mp4", landmark_csv)
     echo = Echo()
-    Dubber(echo, read_speech).dub(job, DubbingOptions(fps=Fraction(50)))
+    Dubber(echo, read_speech).dub(job, DubbingOptions(blend="feather", fps=Fraction(50)))
     seen = torch.cat(echo.seen_audio)
     values = read_speech(media / "speech.wav").features.values
     assert seen.shape == (50, 80, 20)
