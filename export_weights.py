@@ -51,12 +51,56 @@ def export(options: argparse.Namespace) -> None:
     stored = next((name for name in names if name in checkpoint.networks), None)
     if stored is None:
         raise UserError(f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}, without a network to share")
+    if options.average_with or options.shares:
+        checkpoint = average(checkpoint, stored, options.average_with, options.shares)
     if form == "onnx":
         written = write_graphs(checkpoint, stored, path)
     else:
         written = [write_weights(checkpoint, stored, names[stored], form, path, options.fp32)]
     for file in written:
         logger.info(f"{file}: {stored} of {checkpoint.path}, {file.stat().st_size / 1e6:.1f} MB")
+
+
+def average(checkpoint: "Checkpoint", stored: str, others: list[Path], shares: list[float] | None) -> "Checkpoint":
+    """The checkpoint with the network `stored` averaged with that of others.
+
+    Args:
+        checkpoint: the first.
+        stored: name of the network; others may have it with or without the average of its weights.
+        others: files of the others.
+        shares: of the first and of the others; None for equal ones.
+
+    Raises:
+        UserError: shares that do not fit the checkpoints, a checkpoint that cannot be read, another network.
+    """
+    import torch
+
+    from utils.checkpoints import EMA_SUFFIX, read_checkpoint
+
+    shares = shares or [1.0] * (1 + len(others))
+    if len(shares) != 1 + len(others):
+        raise UserError(f"--shares: {len(shares)} shares for {1 + len(others)} checkpoints; give one for each")
+    name = stored.removesuffix(EMA_SUFFIX)
+    states = [checkpoint.networks[stored]]
+    for path in others:
+        other = read_checkpoint(path, "--average_with")
+        state = other.networks.get(f"{name}{EMA_SUFFIX}", other.networks.get(name))
+        if state is None:
+            raise UserError(f"--average_with: {path} is {other.describe()}, without {name}")
+        shapes = {key: value.shape for key, value in state.items()}
+        if shapes != {key: value.shape for key, value in states[0].items()} or other.metadata != checkpoint.metadata:
+            raise UserError(
+                f"--average_with: {path} is another network than {checkpoint.path}; name one of the same kind"
+            )
+        states.append(state)
+    mean = {}
+    for key, first in states[0].items():
+        if not first.is_floating_point():
+            mean[key] = first
+            continue
+        weighted = [share * state[key].double() for share, state in zip(shares, states, strict=True)]
+        mean[key] = (torch.stack(weighted).sum(0) / sum(shares)).float()
+    return replace(checkpoint, networks={stored: mean})
 
 
 def write_weights(checkpoint: "Checkpoint", stored: str, name: str, form: str, path: Path, fp32: bool) -> Path:

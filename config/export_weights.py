@@ -4,6 +4,7 @@ from pathlib import Path
 
 from config.parser import ScriptParser
 from utils.dubbing.settings import default_weights
+from utils.settings import positive_float
 
 RESULT_DIR = Path("./asserts/exported_weights")
 FORMATS = ("pth", "safetensors", "onnx")
@@ -16,6 +17,20 @@ class ExportParser(ScriptParser):
         super().__init__("Make files of trained weights to share, or a network that other programs run (ONNX).")
         add = self.add_argument
         add("--checkpoint", type=Path, default=default_weights(), help="checkpoint of a training, or weights")
+        add(
+            "--average_with",
+            type=Path,
+            nargs="+",
+            default=[],
+            metavar="CHECKPOINT",
+            help="further checkpoints of the same network, whose weights are averaged with those of --checkpoint",
+        )
+        add(
+            "--shares",
+            type=positive_float,
+            nargs="+",
+            help="shares of the checkpoints in the average, --checkpoint first, such as 3 1; None: equal ones",
+        )
         add(
             "--format",
             choices=FORMATS,

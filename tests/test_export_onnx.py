@@ -27,7 +27,9 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "onnx.md"
 
 
 def export(checkpoint, folder):
-    export_weights.export(Namespace(checkpoint=checkpoint, result_path=folder, fp32=False, format="onnx"))
+    export_weights.export(
+        Namespace(checkpoint=checkpoint, result_path=folder, fp32=False, format="onnx", average_with=[], shares=None)
+    )
 
 
 def sessions(folder):

@@ -28,8 +28,10 @@ from utils.training.mouth_reader_stage import load_mouth_reader
 METADATA = Metadata(64, "mel", 80, 4, 32)
 
 
-def export(path, result, fp32=False, form=None):
-    export_weights.export(Namespace(checkpoint=path, result_path=result, fp32=fp32, format=form))
+def export(path, result, fp32=False, form=None, average_with=(), shares=None):
+    export_weights.export(
+        Namespace(checkpoint=path, result_path=result, fp32=fp32, format=form, average_with=average_with, shares=shares)
+    )
     return read_checkpoint(result, "--x")
 
 
@@ -63,6 +65,23 @@ def test_teachers_of_the_lips(tmp_path):
     export(tmp_path / "m.pth", tmp_path / "small_m.pth")
     assert load_lip_teacher(tmp_path / "small_a.pth", METADATA) is not None
     assert next(load_mouth_reader(tmp_path / "small_m.pth").parameters()).dtype == torch.float32
+
+
+def test_checkpoints_are_averaged_by_their_shares(tmp_path):
+    for number, value in enumerate((1.0, 2.0, 5.0)):
+        state = {"weight": torch.full((2, 3), value), "count": torch.tensor(number)}
+        networks = {"net_g": {"weight": torch.zeros(2, 3), "count": torch.tensor(9)}, "net_g_ema": state}
+        write_checkpoint(tmp_path / f"{number}.pth", networks if number else {"net_g": state}, {}, 1, METADATA)
+    first, *others = (tmp_path / f"{number}.pth" for number in range(3))
+    for shares, expected in ((None, 8 / 3), ([2, 1, 1], 9 / 4)):
+        mean = export(first, tmp_path / "mean.pth", True, average_with=others, shares=shares).networks["net_g"]
+        torch.testing.assert_close(mean["weight"], torch.full((2, 3), expected))
+        assert mean["count"] == 0
+    with pytest.raises(UserError, match=r"^--shares: 2 shares for 3 checkpoints"):
+        export(first, tmp_path / "mean.pth", average_with=others, shares=[1, 2])
+    write_checkpoint(tmp_path / "other.pth", {"net_g": {"weight": torch.ones(4)}}, {}, 1, METADATA)
+    with pytest.raises(UserError, match=r"^--average_with: .*other.pth is another network"):
+        export(first, tmp_path / "mean.pth", average_with=[tmp_path / "other.pth"])
 
 
 def test_what_cannot_be_exported(tmp_path):

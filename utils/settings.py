@@ -42,6 +42,14 @@ def positive_int(text: str) -> int:
     return value
 
 
+def positive_float(text: str) -> float:
+    """A finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
 def as_paths(settings: Any, *names: str) -> None:
     """Turn strings into paths in the given fields of a frozen dataclass; for its `__post_init__`."""
     for name in names:
