@@ -39,7 +39,9 @@ class EvaluationParser(ScriptParser):
         add("--deepspeech_model_path", type=Path, default=Path("./asserts/output_graph.pb"), help="see inference.py")
         add("--whisper_model", default="tiny.en", help="see inference.py")
         add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="see inference.py")
-        add("--batch_size", type=positive_int, help="frames dubbed at a time; None: 2 on the CPU, 16 on CUDA")
+        add(
+            "--batch_size", type=positive_int, help="frames dubbed at a time; None: 2 per thread on the CPU, 16 on CUDA"
+        )
 
         both = self.add_argument_group("both")
         add = both.add_argument

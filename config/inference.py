@@ -15,6 +15,7 @@ _NETWORK = (
     "audio_feature",
     "device",
     "precision",
+    "threads",
 )
 
 

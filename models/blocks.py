@@ -28,6 +28,15 @@ class SameBlock(nn.Module):
         """Norm and ReLU alone, for a caller that has the convolution's result already (`x` may be overwritten)."""
         return F.relu(self.norm(x), inplace=True)
 
+    def partial(self, x: torch.Tensor, first: int) -> torch.Tensor:
+        """The convolution of some input channels, [B, n, ...] of `first` on; their share of the sum.
+
+        The bias belongs to the share of channel 0.
+        """
+        conv = self.conv
+        weight = conv.weight[:, first : first + x.shape[1]]
+        return conv._conv_forward(x, weight, None if first else conv.bias)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, cin, ...] to [B, cout, ...]."""
         return self.activate(self.conv(x))

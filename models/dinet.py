@@ -24,6 +24,20 @@ MAX_STRIDE = 64
 ANGLE = 3.14159  # the published constant, not pi: it is in the weights
 
 
+def _sampling_grid(maps: torch.Tensor, height: int, width: int, first_row: int) -> torch.Tensor:
+    """`F.affine_grid` with align_corners=True for maps [N, 2, 3]: [N, height - first_row, width, 2].
+
+    The grid's end points lie on the outermost pixel centres while sampling counts from the pixel edges: the published
+    mismatch of align_corners, which rescales x and y a little. Products of rows and columns before their sum take a
+    quarter of the time of affine_grid.
+    """
+    x = torch.linspace(-1, 1, width, dtype=maps.dtype, device=maps.device)
+    y = torch.linspace(-1, 1, height, dtype=maps.dtype, device=maps.device)[first_row:]
+    rows = maps[..., 1:2] * y + maps[..., 2:]
+    columns = maps[..., :1] * x
+    return torch.stack([rows[:, axis, :, None] + columns[:, axis, None] for axis in range(2)], -1)
+
+
 def _widened(x: torch.Tensor) -> torch.Tensor:
     """`x` in float32, or in float64 if it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -83,10 +97,7 @@ class AdaAT(nn.Module):
         with torch.autocast(blended.device.type, enabled=False):
             maps = self.affine(code)
             batch, channels = maps.shape[:2]
-            # The grid's end points lie on the outermost pixel centres while sampling counts from the pixel edges:
-            # the published mismatch of align_corners, which rescales x and y a little.
-            grid = F.affine_grid(maps.flatten(0, 1), [batch * channels, 1, height, width], align_corners=True)
-            grid = grid[:, first_row:]
+            grid = _sampling_grid(maps.flatten(0, 1), height, width, first_row)
             planes = _widened(blended).expand(batch, -1, -1, -1).reshape(batch * channels, 1, height, width)
             moved = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
         return moved.view(batch, channels, height - first_row, width).to(blended.dtype)
@@ -115,7 +126,7 @@ class ReferenceFeatures:
     features: torch.Tensor
     """[R, feature_channel, H/4, W/4]: after the first appearance blocks and AdaAT's depth blend."""
     trans: torch.Tensor
-    """[R, feature_channel / 2, H/4, W/4]: the references' share of trans_conv's first convolution, with bias."""
+    """[R, feature_channel / 2, H/4, W/4]: the references' share of trans_conv's first convolution, without bias."""
 
 
 class DINet(nn.Module):
@@ -205,10 +216,9 @@ class DINet(nn.Module):
         """
         self._require_eval()
         feature = self.ref_in_conv(reference)
-        conv = self.trans_conv[0].conv
         return ReferenceFeatures(
             features=self.adaAT.blend(self.appearance_conv_list[0](feature)),
-            trans=F.conv2d(feature, conv.weight[:, self.feature_channel :], conv.bias, padding=conv.padding),
+            trans=self.trans_conv[0].partial(feature, self.feature_channel),
         )
 
     def generate(
@@ -228,8 +238,8 @@ class DINet(nn.Module):
         self._require_eval()
         source_feature = self.source_in_conv(source)
         first = self.trans_conv[0]
-        joint = F.conv2d(source_feature, first.conv.weight[:, : self.feature_channel], padding=first.conv.padding)
-        image_code = self.trans_conv[1:](first.activate(joint + reference_features.trans)).mean((2, 3))
+        joint = first.partial(source_feature, 0) + reference_features.trans
+        image_code = self.trans_conv[1:](first.activate(joint)).mean((2, 3))
         return self._render(source_feature, reference_features.features, image_code, audio, first_row)
 
     def _render(

@@ -1,4 +1,4 @@
-"""A trained network in its quickest form: norms folded, less arithmetic, the layout and number format of the device."""
+"""Inference optimisation: fuse BatchNorm, less arithmetic, the memory layout and number format of the device."""
 
 import torch
 import torch.nn.functional as F
@@ -6,14 +6,15 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .blocks import DownBlock, ResBlock, SameBlock, UpBlock
-from .dinet import AdaAT
+from .dinet import AdaAT, DINet
+from .fast_conv import FastConv2d, can_be_fast
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 @torch.no_grad()
-def fold_norms(network: nn.Module) -> None:
-    """Fold the norms of all blocks, in place; the network is good for inference only afterwards.
+def fuse_batchnorm(network: nn.Module) -> None:
+    """Fuse the norms of all blocks into their convolutions, in place; the network then serves inference only.
 
     The first norm of a ResBlock stays: a ReLU lies between it and the convolution.
 
@@ -21,7 +22,7 @@ def fold_norms(network: nn.Module) -> None:
         RuntimeError: the network is in training mode.
     """
     if network.training:
-        raise RuntimeError("norms can be folded in eval mode only: in training they depend on the batch")
+        raise RuntimeError("norms can be fused in eval mode only: in training they depend on the batch")
     for block in network.modules():
         if isinstance(block, (SameBlock, DownBlock, UpBlock)) and isinstance(block.norm, _NORMS):
             block.conv = fuse_conv_bn_eval(block.conv, block.norm)
@@ -31,7 +32,7 @@ def fold_norms(network: nn.Module) -> None:
             block.norm2 = nn.Identity()
 
 
-class PhasedUpBlock(nn.Module):
+class PolyphaseUpBlock(nn.Module):
     """An UpBlock without norm, in four convolutions of 2 x 2 on the small map instead of one of 3 x 3 on the large.
 
     Of the pixels under a 3 x 3 kernel, nearest neighbour upsampling has made two and one, or one and two, alike in
@@ -40,25 +41,51 @@ class PhasedUpBlock(nn.Module):
 
     Args:
         block: its convolution is 3 x 3 with padding 1.
+        fast: compute the four as one `FastConv2d` with kernels of 3 x 3, where zeros fill the rest: for a processor.
     """
 
-    def __init__(self, block: UpBlock):
+    def __init__(self, block: UpBlock, fast: bool = False):
         super().__init__()
-        weight = block.conv.weight
-        kernels = [_paired(half, 3) for half in _paired(weight, 2)]
+        kernels = [_paired(half, 3) for half in _paired(block.conv.weight.detach(), 2)]
         self.kernels = nn.ParameterList([kernel for pair in kernels for kernel in pair])
         self.bias = block.conv.bias
+        self.conv = FastConv2d(self._as_one(block.conv), self._phases) if fast else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, cin, H, W] to [B, cout, 2 H, 2 W]."""
         batch, _, height, width = x.shape
-        shape = (batch, self.kernels[0].shape[0], 2 * height, 2 * width)
-        result = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        channels = len(self.kernels[0])
+        layout = torch.channels_last if self.conv is None else torch.contiguous_format
+        shape = (batch, channels, 2 * height, 2 * width)
+        result = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+        if self.conv is not None:
+            phases = self.conv(x).view(batch, 2, 2, channels, height, width).permute(0, 3, 4, 1, 5, 2)
+            torch.clamp_min(phases, 0, out=result.view(batch, channels, height, 2, width, 2))
+            return result
+        for number in range(4):
+            down, across = divmod(number, 2)
+            result[..., down::2, across::2] = self._phase(x, number)
+        return F.relu(result, inplace=True)
+
+    def _phase(self, x: torch.Tensor, number: int) -> torch.Tensor:
+        """Outputs of one parity of row and column, [B, cout, H, W]."""
+        down, across = divmod(number, 2)
+        made = F.conv2d(x, self.kernels[number], self.bias, padding=1)
+        return made[..., down : down + x.shape[2], across : across + x.shape[3]]
+
+    def _phases(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self._phase(x, number) for number in range(4)], 1)
+
+    def _as_one(self, conv: nn.Conv2d) -> nn.Conv2d:
+        """The four kernels as one convolution of 3 x 3 to 4 cout channels."""
+        one = nn.Conv2d(conv.in_channels, 4 * conv.out_channels, 3, padding=1)
+        padded = []
         for number, kernel in enumerate(self.kernels):
             down, across = divmod(number, 2)
-            part = F.conv2d(x, kernel, self.bias, padding=1)[..., down : down + height, across : across + width]
-            result[..., down::2, across::2] = part
-        return F.relu(result, inplace=True)
+            padded.append(F.pad(kernel, (across, 1 - across, down, 1 - down)))
+        one.weight = nn.Parameter(torch.cat(padded), requires_grad=False)
+        one.bias = nn.Parameter(self.bias.detach().repeat(4), requires_grad=False)
+        return one
 
 
 def _paired(weight: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,28 +94,68 @@ def _paired(weight: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]
     return torch.cat([first, middle + last], dim), torch.cat([first + middle, last], dim)
 
 
+class SplitSameBlock(nn.Module):
+    """A SameBlock without norm whose input comes in two parts: see `SameBlock.partial`.
+
+    Args:
+        block: its norm is fused.
+        first: input channels of the first part.
+    """
+
+    def __init__(self, block: SameBlock, first: int):
+        super().__init__()
+        whole = block.conv
+        parts = [nn.Conv2d(channels, whole.out_channels, whole.kernel_size, padding=whole.padding, bias=not number)
+                 for number, channels in enumerate((first, whole.in_channels - first))]  # fmt: skip
+        for part, weight in zip(parts, whole.weight.detach().split([first, whole.in_channels - first], 1), strict=True):
+            part.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        parts[0].bias = whole.bias
+        self.parts = nn.ModuleDict({"0": parts[0], str(first): parts[1]})
+
+    def partial(self, x: torch.Tensor, first: int) -> torch.Tensor:
+        """See SameBlock."""
+        return self.parts[str(first)](x)
+
+    def activate(self, x: torch.Tensor) -> torch.Tensor:
+        """See SameBlock."""
+        return F.relu(x, inplace=True)
+
+
 @torch.no_grad()
-def _phase_up_blocks(network: nn.Module) -> None:
-    """Replace the UpBlocks inside, in place; their norms have been folded."""
+def _polyphase_up_blocks(network: nn.Module, fast: bool) -> None:
+    """Replace the UpBlocks inside, in place; their norms have been fused."""
     for name, part in network.named_children():
         if isinstance(part, UpBlock):
-            setattr(network, name, PhasedUpBlock(part))
+            setattr(network, name, PolyphaseUpBlock(part, fast))
         else:
-            _phase_up_blocks(part)
+            _polyphase_up_blocks(part, fast)
 
 
-def to_inference_form(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _use_fast_convolutions(network: nn.Module) -> None:
+    for name, part in network.named_children():
+        if can_be_fast(part):
+            setattr(network, name, FastConv2d(part))
+        elif not isinstance(part, FastConv2d):
+            _use_fast_convolutions(part)
+
+
+def optimize_for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Bring a network into the form for inference, in place; gives it back.
 
     Args:
-        network: fit for nothing else afterwards.
+        network: serves nothing else afterwards.
         device: where it is to run.
         dtype: number format of its convolutions, and of the inputs it then takes.
     """
     network.eval().requires_grad_(False)
-    fold_norms(network)
-    _phase_up_blocks(network)
-    network.to(device, dtype, memory_format=torch.channels_last)
+    fuse_batchnorm(network)
+    fast = device.type == "cpu" and dtype == torch.float32
+    _polyphase_up_blocks(network, fast)
+    if isinstance(network, DINet):
+        network.trans_conv[0] = SplitSameBlock(network.trans_conv[0], network.feature_channel)
+    if fast:
+        _use_fast_convolutions(network)
+    network.to(device, dtype, memory_format=torch.contiguous_format if fast else torch.channels_last)
     # The norms that are left, and the coordinates that AdaAT computes, need float32's precision.
     for part in network.modules():
         if isinstance(part, (AdaAT, *_NORMS)):

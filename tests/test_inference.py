@@ -226,7 +226,7 @@ def test_the_mask_hides_the_mouth_from_the_network(media):
             return "code"
 
         def generate(self, source, code, audio, first_row):
-            seen["source"] = source
+            seen.setdefault("sources", []).append(source)
             return source
 
     from utils.dubbing.generator import DINetMouthGenerator
@@ -237,10 +237,11 @@ def test_the_mask_hides_the_mouth_from_the_network(media):
     generator(crops, torch.zeros(2, 29, 5))
     assert seen["reference"].shape == (1, 15, 104, 80)
     rows, columns = mouth_region(64)
-    assert (seen["source"][:, :, rows, columns] == 0).all()
+    source = torch.cat(sorted(seen["sources"], key=lambda one: (one[0, 0, 0, 0] != crops[0, 0, 0, 0]).item()))
+    assert (source[:, :, rows, columns] == 0).all()
     outside = torch.ones(104, 80, dtype=bool)
     outside[rows, columns] = False
-    assert torch.equal(seen["source"][:, :, outside], crops[:, :, outside])
+    assert torch.equal(source[:, :, outside], crops[:, :, outside])
 
 
 def run_in_process(monkeypatch, capfd, arguments):

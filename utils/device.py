@@ -42,6 +42,6 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-def default_batch_size(device: torch.device) -> int:
-    """Frames at a time where `--batch_size` is not given."""
-    return 2 if device.type == "cpu" else 16
+def default_batch_size(device: torch.device, threads: int) -> int:
+    """Frames at a time where `--batch_size` is not given; on a CPU two for each thread, so that none waits long."""
+    return 2 * threads if device.type == "cpu" else 16

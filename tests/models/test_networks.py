@@ -24,7 +24,7 @@ from golden.networks import (
 from models.build import NetworkSettings, make_dinet_networks
 from models.dinet import ANGLE, AdaAT, DINet
 from models.discriminator import Discriminator, min_image_side
-from models.inference_form import fold_norms, to_inference_form
+from models.inference_form import fuse_batchnorm, optimize_for_inference
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet, lsuv_init_
 
@@ -106,9 +106,9 @@ class TestGenerator:
         source, reference, audio = generator_inputs()
         with torch.no_grad():
             expected = eval_generator(source, reference, audio)
-            network = to_inference_form(generator(), torch.device("cpu"), torch.float32)
+            network = optimize_for_inference(generator(), torch.device("cpu"), torch.float32)
             folded = network.generate(source, network.encode_reference(reference), audio)
-            half = to_inference_form(generator(), torch.device("cpu"), torch.float16)
+            half = optimize_for_inference(generator(), torch.device("cpu"), torch.float16)
             source, reference, audio = (x.half() for x in (source, reference, audio))
             rounded = half.generate(source, half.encode_reference(reference), audio).float()
         norms = [name for name, part in network.named_modules() if isinstance(part, torch.nn.BatchNorm2d)]
@@ -129,7 +129,7 @@ class TestGenerator:
 
     def test_norms_in_training_are_not_folded(self):
         with pytest.raises(RuntimeError, match="eval mode"):
-            fold_norms(generator().train())
+            fuse_batchnorm(generator().train())
 
     def test_a_narrow_one_is_smaller_and_encodes_its_references_alike(self):
         torch.manual_seed(0)

@@ -22,7 +22,7 @@ from dataset.manifest import Clip, Video, read_manifest, write_manifest
 from dataset.samples import FrameSamples
 from models.build import NetworkSettings, make_dinet_networks
 from models.dinet import ANGLE, AUDIO_EMBEDDING_DIM, AdaAT, DINet
-from models.inference_form import to_inference_form
+from models.inference_form import optimize_for_inference
 from models.perceptual import VGG19_CONVS, PerceptualNetwork
 from utils.benchmark.published_inference import PublishedDubbing
 from utils.data_processing.settings import clip_name, frame_name
@@ -345,10 +345,10 @@ def measure_generator(options: argparse.Namespace, size: int, device: torch.devi
     ways: dict[str, tuple[Callable[[], None], int]] = {"published": (published_frame, 1)}
     for precision in options.precision:
         dtype = choose_dtype(precision, device)
-        network = to_inference_form(random_dinet(channels, width), device, dtype)
+        network = optimize_for_inference(random_dinet(channels, width), device, dtype)
         generator = DINetMouthGenerator(network, size, device, dtype)
         generator.set_references(references[0].unflatten(0, (5, 3)))
-        batch = options.batch_size or default_batch_size(device)
+        batch = options.batch_size or default_batch_size(device, generator.threads)
         some, speech = (x.repeat(batch, *[1] * (x.dim() - 1))[:batch] for x in (crops, audio))
         ways[precision] = (lambda g=generator, c=some, a=speech: g(c.to(device), a.to(device), first_row).cpu(), batch)
     flops = {name: counted_flops(step) / batch for name, (step, batch) in ways.items()}
@@ -403,10 +403,10 @@ def measure_dubbing(
 
     def ours(precision: str) -> tuple[int, dict[str, float]]:
         dtype = choose_dtype(precision, device)
-        network = to_inference_form(random_dinet(channels, options.feature_channel), device, dtype)
+        network = optimize_for_inference(random_dinet(channels, options.feature_channel), device, dtype)
         generator = DINetMouthGenerator(network, size, device, dtype)
         dubber = Dubber(generator, lambda path: Speech(features, duration, path))
-        batch = options.batch_size or default_batch_size(device)
+        batch = options.batch_size or default_batch_size(device, generator.threads)
         report = dubber.dub(
             DubbingJob(source, audio, folder / f"{precision}.mp4", csv_path), DubbingOptions(batch_size=batch)
         )

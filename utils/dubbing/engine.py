@@ -128,7 +128,9 @@ class Dubber:
                 raise UserError(f"{job.result} is to be read and to be written; give the result another name")
         options = options or self.options
         if options.batch_size is None:
-            options = replace(options, batch_size=default_batch_size(self.generator.device))
+            options = replace(
+                options, batch_size=default_batch_size(self.generator.device, getattr(self.generator, "threads", 1))
+            )
         job.result.parent.mkdir(parents=True, exist_ok=True)
         limit_heap_fragmentation()
         start = time.perf_counter()

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from models.dinet import FEATURE_CHANNELS, DINet
-from models.inference_form import to_inference_form
+from models.inference_form import optimize_for_inference
 from utils.checkpoints import EMA_SUFFIX, Metadata, load_network, read_checkpoint
 from utils.device import choose_device, choose_dtype
 from utils.dubbing.engine import Dubber, Speech
@@ -41,8 +41,8 @@ def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | 
     network = DINet(settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel)
     averaged = f"net_g{EMA_SUFFIX}"
     load_network(network, checkpoint, averaged if averaged in checkpoint.networks else "net_g", CHECKPOINT_OPTION)
-    network = to_inference_form(network, device, dtype)
-    generator = DINetMouthGenerator(network, metadata.mouth_region_size, device, dtype)
+    network = optimize_for_inference(network, device, dtype)
+    generator = DINetMouthGenerator(network, metadata.mouth_region_size, device, dtype, settings.threads)
     extractor = FeatureExtractor(kind.name, settings.deepspeech_model_path, settings.whisper_model)
 
     def read_speech(path: Path) -> Speech:

@@ -89,6 +89,12 @@ class LoadSettings:
         choices=("auto", "fp32", "bf16", "fp16"),
         help="number format of the network; auto: bf16 on CUDA where the GPU has it, else fp16; fp32 on the CPU",
     )
+    threads: int | None = option(
+        None,
+        type=positive_int,
+        help="frames that the network computes at the same time on the CPU, each by one thread; None: the number of "
+        "cores, or OMP_NUM_THREADS",
+    )
 
     def __post_init__(self):
         as_paths(self, "pretrained_clip_DINet_path", "deepspeech_model_path", "landmark_dir")
@@ -148,7 +154,9 @@ class DubbingOptions:
     )
     seed: int = option(456, type=_seed, help="seed of --reference_selection random")
     fps: Fraction | None = option(None, type=frame_rate, help="frame rate of the result; None: the source's")
-    batch_size: int | None = option(None, type=positive_int, help="frames at a time; None: 2 on the CPU, 16 on CUDA")
+    batch_size: int | None = option(
+        None, type=positive_int, help="frames at a time; None: 2 per thread on the CPU, 16 on CUDA"
+    )
     crf: int = option(18, type=_crf, help="H.264 quality, lower is better")
     preset: str = option("fast", help="encoder preset: speed against file size")
     video_codec: str = option("libx264", help="encoder, such as libx264 or h264_nvenc")

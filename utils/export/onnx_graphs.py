@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.dinet import AdaAT, DINet, ReferenceFeatures
-from models.inference_form import fold_norms
+from models.inference_form import fuse_batchnorm
 from utils.checkpoints import Metadata
 from utils.errors import UserError
 from utils.face.crop_geometry import mouth_region, network_size
@@ -111,7 +111,7 @@ def write_onnx(network: DINet, metadata: Metadata, folder: Path) -> list[Path]:
         ) from error
 
     network.eval().requires_grad_(False)
-    fold_norms(network)
+    fuse_batchnorm(network)
     network.adaAT = _GraphAdaAT(network.adaAT)
     height, width = (torch.export.Dim(name, min=_MIN_MAP, max=_MAX_MAP) for name in ("map_height", "map_width"))
     batch, rows = torch.export.Dim("batch"), torch.export.Dim("audio_rows")
