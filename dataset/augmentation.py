@@ -22,6 +22,8 @@ NOISE = 0.3
 """Standard deviation of noise on the speech, in those of the window itself."""
 TILT = 0.3
 """Standard deviation of the speech's level, and of its slope from the lowest to the highest channel, in the same."""
+WARP = 0.08
+"""Mel channels are stretched by a factor between exp(-WARP) and exp(WARP), as by a vocal tract of another length."""
 MASKED_BANDS = 2
 MASKED_CHANNELS, MASKED_ROWS = 0.3, 0.2
 """Shares of the channels, for each band, and of the rows that are blanked at most."""
@@ -92,13 +94,17 @@ def apply_image_augment(pictures: torch.Tensor, looks: torch.Tensor, sources: in
     return ((coloured - 0.5) * contrast + 0.5 + brightness).clamp_(0, 1)
 
 
-def augment_audio_features(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def augment_audio_features(speech: np.ndarray, rng: np.random.Generator, kind: str = "") -> np.ndarray:
     """Speech features float32 [T, channels] of another loudness and colour, with noise, and in part at their mean.
+
+    Of the `kind` "mel", whose channels are frequencies in order, also of another speaker's formants.
 
     As strong as this because with little data the audio encoder else learns the speakers: on eight speakers, the lip
     opening that it tells of others' speech correlated 0.40 with the true one after three epochs without it, 0.50 with.
     """
     rows, channels = speech.shape
+    if kind == "mel":
+        speech = _warp_channels(speech, float(np.exp(rng.uniform(-WARP, WARP))))
     level, slope = TILT * rng.standard_normal(2)
     offset = level + slope * np.linspace(-1, 1, channels) + NOISE * rng.standard_normal(speech.shape)
     changed = speech + (speech.std() * offset).astype(np.float32)
@@ -106,6 +112,15 @@ def augment_audio_features(speech: np.ndarray, rng: np.random.Generator) -> np.n
         changed[:, _random_span(channels, MASKED_CHANNELS, rng)] = speech.mean()
     changed[_random_span(rows, MASKED_ROWS, rng)] = speech.mean()
     return changed
+
+
+def _warp_channels(speech: np.ndarray, factor: float) -> np.ndarray:
+    """Channel c of the result is channel c * factor of `speech`, interpolated; the last one is repeated."""
+    channels = speech.shape[1]
+    position = np.minimum(np.arange(channels) * factor, channels - 1)
+    below = position.astype(int)
+    share = (position - below).astype(np.float32)
+    return speech[:, below] * (1 - share) + speech[:, np.minimum(below + 1, channels - 1)] * share
 
 
 def _random_span(length: int, share: float, rng: np.random.Generator) -> slice:

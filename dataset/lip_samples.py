@@ -79,7 +79,9 @@ class LipSamples:
         frames = self._labelled_frames[video.name]
         frame, row = frames[rng.integers(len(frames))]
         speech = video.speech_rows(row, CLIP_FRAMES * video.kind.rows_per_frame)
-        return (augment_audio_features(speech, rng) if self.augment_audio else speech), self._lips[video.name][frame]
+        if self.augment_audio:
+            speech = augment_audio_features(speech, rng, video.kind.name)
+        return speech, self._lips[video.name][frame]
 
     def prepare(self, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
         """Bring a batch to the device."""

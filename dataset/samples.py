@@ -180,7 +180,7 @@ class Samples:
             for name, values in labels.items():
                 sample[name] = torch.from_numpy(values)
             if self.augment_audio:
-                speech = {name: self._disturb(values, rng) for name, values in speech.items()}
+                speech = {name: self._disturb(values, video.kind.name, rng) for name, values in speech.items()}
             # [..., T, channels] to [..., channels, T], the networks' way.
             for name, values in speech.items():
                 sample[name] = torch.from_numpy(np.ascontiguousarray(values.swapaxes(-1, -2)))
@@ -193,9 +193,9 @@ class Samples:
         )
 
     @staticmethod
-    def _disturb(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _disturb(speech: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
         windows = speech.reshape(-1, *speech.shape[-2:])
-        return np.stack([augment_audio_features(window, rng) for window in windows]).reshape(speech.shape)
+        return np.stack([augment_audio_features(window, rng, kind) for window in windows]).reshape(speech.shape)
 
     def _report(self, problem: str) -> None:
         if problem not in self._reported:

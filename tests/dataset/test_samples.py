@@ -335,3 +335,19 @@ def test_longer_videos_are_drawn_more_often_if_asked_for(tmp_path, power, share)
     samples = make(FrameSamples, plain_videos(tmp_path, [3, 12]), length_power=power)
     drawn = [sample["crops"][0][0].item() for sample in draw(samples, 1000)]
     assert np.mean(drawn) == pytest.approx(share, abs=0.05)
+
+
+def test_mel_features_are_augmented_with_the_formants_of_other_speakers(monkeypatch):
+    for name in ("NOISE", "TILT", "MASKED_BANDS", "MASKED_ROWS"):
+        monkeypatch.setattr(augmentation, name, 0)
+    speech = np.zeros((20, 80), np.float32)
+    speech[:, 39:42] = 1
+    peaks = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        changed = augmentation.augment_audio_features(speech, rng, "mel")
+        assert changed.shape == speech.shape and changed.dtype == np.float32
+        peaks.append((changed[0] * np.arange(80)).sum() / changed[0].sum())
+        same = augmentation.augment_audio_features(speech, rng, "deepspeech")
+        np.testing.assert_array_equal(same, speech)
+    assert 40 * 0.9 < min(peaks) < 39 and 41 < max(peaks) < 40 * 1.1
