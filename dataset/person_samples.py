@@ -166,10 +166,7 @@ class PersonSamples:
         """Speech round the chosen frames, [sets, frames, channels, T]; augmented with `rng`."""
         windows = np.stack([speech.window(self._person.times[frames]) for frames in chosen])
         if rng is not None:
-            kind = speech.kind.name
-            flat = windows.reshape(-1, *windows.shape[-2:]).swapaxes(1, 2)
-            changed = np.stack([augment_audio_features(window, rng, speech.kind.name) for window in flat]).swapaxes(
-                1, 2
-            )
+            kind, flat = speech.kind.name, windows.reshape(-1, *windows.shape[-2:]).swapaxes(1, 2)
+            changed = np.stack([augment_audio_features(window, rng, kind) for window in flat]).swapaxes(1, 2)
             windows = np.ascontiguousarray(changed.reshape(windows.shape), dtype=np.float32)
         return torch.from_numpy(windows).to(self._device, non_blocking=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.training_data import write_training_set
 
+from dataset import augmentation
 from dataset.augmentation import apply_image_augment, sample_image_augment
 from dataset.crops import CropFiles, CropMemory, UnreadableCropError
 from dataset.lip_samples import LipSyncSamples
