@@ -10,7 +10,8 @@ from config.export_weights import FORMATS, RESULT_DIR, ExportParser
 from utils.errors import UserError, run_script
 
 if TYPE_CHECKING:
-    from utils.checkpoints import Checkpoint
+    from models.dinet import DINet
+    from utils.checkpoints import Checkpoint, Metadata
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def export(options: argparse.Namespace) -> None:
     from utils.checkpoints import AUDIO_ENCODER, EMA_SUFFIX, LIP_REGRESSOR, SYNCNET, read_checkpoint
 
     form, path = choose_result(options)
+    speech = find_speech(options.speech_dir)
     checkpoint = read_checkpoint(options.checkpoint, "--checkpoint")
     names = {f"net_g{EMA_SUFFIX}": "net_g"}
     names |= {name: name for name in ("net_g", SYNCNET, AUDIO_ENCODER, LIP_REGRESSOR)}
@@ -53,6 +55,8 @@ def export(options: argparse.Namespace) -> None:
         raise UserError(f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}, without a network to share")
     if options.average_with or options.shares:
         checkpoint = average(checkpoint, stored, options.average_with, options.shares)
+    if speech:
+        checkpoint = measure_speech(checkpoint, stored, speech)
     if form == "onnx":
         written = write_graphs(checkpoint, stored, path)
     else:
@@ -88,7 +92,10 @@ def average(checkpoint: "Checkpoint", stored: str, others: list[Path], shares: l
         if state is None:
             raise UserError(f"--average_with: {path} is {other.describe()}, without {name}")
         shapes = {key: value.shape for key, value in state.items()}
-        if shapes != {key: value.shape for key, value in states[0].items()} or other.metadata != checkpoint.metadata:
+        if (
+            shapes != {key: value.shape for key, value in states[0].items()}
+            or replace(other.metadata, max_audio_norm=checkpoint.metadata.max_audio_norm) != checkpoint.metadata
+        ):
             raise UserError(
                 f"--average_with: {path} is another network than {checkpoint.path}; name one of the same kind"
             )
@@ -101,6 +108,38 @@ def average(checkpoint: "Checkpoint", stored: str, others: list[Path], shares: l
         weighted = [share * state[key].double() for share, state in zip(shares, states, strict=True)]
         mean[key] = (torch.stack(weighted).sum(0) / sum(shares)).float()
     return replace(checkpoint, networks={stored: mean})
+
+
+def find_speech(folder: Path | None) -> list[Path]:
+    """The files of --speech_dir; none without it.
+
+    Raises:
+        UserError: a folder without files.
+    """
+    if folder is None:
+        return []
+    files = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
+    if not files:
+        raise UserError(f"--speech_dir: {folder} is no folder with audio files; name that of the training's speech")
+    return files
+
+
+def measure_speech(checkpoint: "Checkpoint", stored: str, files: list[Path]) -> "Checkpoint":
+    """The checkpoint with `max_audio_norm` in its metadata, measured on the training's speech.
+
+    Raises:
+        UserError: no generator, or a file that cannot be read or is silent.
+    """
+    from tqdm import tqdm
+
+    from utils.export.audio_norm import max_audio_norm
+    from utils.speech.features import FeatureExtractor
+
+    network, metadata = load_generator(checkpoint, stored, "--speech_dir")
+    extractor = FeatureExtractor(metadata.audio_feature)
+    norm = max_audio_norm(network.eval(), extractor, tqdm(files, unit="file", disable=None), "--speech_dir")
+    logger.info(f"99 % of the audio embeddings have a norm of at most {norm:.2f}")
+    return replace(checkpoint, metadata=replace(checkpoint.metadata, max_audio_norm=norm))
 
 
 def write_weights(checkpoint: "Checkpoint", stored: str, name: str, form: str, path: Path, fp32: bool) -> Path:
@@ -126,13 +165,25 @@ def write_weights(checkpoint: "Checkpoint", stored: str, name: str, form: str, p
 
 def write_graphs(checkpoint: "Checkpoint", stored: str, folder: Path) -> list[Path]:
     """Write the generator as ONNX graphs into `folder`."""
+    from utils.export.onnx_graphs import write_onnx
+
+    network, metadata = load_generator(checkpoint, stored, "--format onnx")
+    network.max_audio_norm = metadata.max_audio_norm
+    return write_onnx(network, metadata, folder)
+
+
+def load_generator(checkpoint: "Checkpoint", stored: str, option: str) -> tuple["DINet", "Metadata"]:
+    """The generator `stored` of a checkpoint, and its metadata, complete.
+
+    Raises:
+        UserError: another network, naming `option`.
+    """
     from models.dinet import FEATURE_CHANNELS, DINet
     from utils.checkpoints import load_network
-    from utils.export.onnx_graphs import write_onnx
     from utils.speech.features import KINDS
 
     if not stored.startswith("net_g"):
-        raise UserError(f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}; ONNX takes a DINet generator")
+        raise UserError(f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}; {option} takes a DINet generator")
     recorded = checkpoint.metadata
     kind = KINDS[recorded.audio_feature or "deepspeech"]  # published weights record nothing
     metadata = replace(
@@ -150,7 +201,7 @@ def write_graphs(checkpoint: "Checkpoint", stored: str, folder: Path) -> list[Pa
     ]
     network = DINet(*inputs, metadata.audio_channel, metadata.feature_channel)
     load_network(network, checkpoint, stored, "--checkpoint")
-    return write_onnx(network, metadata, folder)
+    return network, metadata
 
 
 def main() -> None:

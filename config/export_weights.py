@@ -43,4 +43,10 @@ class ExportParser(ScriptParser):
             help="file to write, or with onnx the folder of the graphs; None: named after the checkpoint, "
             f"in {RESULT_DIR}",
         )
+        add(
+            "--speech_dir",
+            type=Path,
+            help="folder with the sound of the training videos (data_processing.py --extract_audio): records how "
+            "strong the audio embeddings of a generator are there, and dubbing then limits other speech to that",
+        )
         add("--fp32", action="store_true", help="keep full precision in pth and safetensors; onnx has it always")

@@ -165,6 +165,8 @@ class DINet(nn.Module):
             DownBlock(code, code),
         )
         self.audio_encoder = make_audio_encoder(audio_channel)
+        self.max_audio_norm: float | None = None
+        """Largest norm of an audio embedding, set for inference; None: any, as published."""
         self.appearance_conv_list = nn.ModuleList(
             nn.Sequential(*(ResBlock(feature_channel, feature_channel, 3, 1) for _ in range(4))) for _ in range(2)
         )
@@ -254,11 +256,23 @@ class DINet(nn.Module):
         shown = first_row // 4
         first_out = max(0, shown - OUT_RECEPTIVE_ROWS)
         first_deformed = max(0, first_out - APPEARANCE_RECEPTIVE_ROWS)
-        audio_code = self.audio_encoder(audio).mean(2)
+        audio_code = self.encode_audio(audio)
         deformed = self.adaAT.warp(blended, torch.cat([image_code, audio_code], 1), first_deformed)
         appearance = self.appearance_conv_list[1](deformed)[:, :, first_out - first_deformed :]
         made = self.out_conv(torch.cat([source_feature[:, :, first_out:], appearance], 1))
         return made[:, :, 4 * (shown - first_out) :]
+
+    def encode_audio(self, audio: torch.Tensor) -> torch.Tensor:
+        """Audio embedding [B, AUDIO_CHANNELS] of speech features [B, audio_channel, T].
+
+        Embeddings longer than `max_audio_norm` are scaled down to it: far beyond those of the training, AdaAT moves
+        lips over the nose.
+        """
+        embedding = self.audio_encoder(audio).mean(2)
+        if self.max_audio_norm is None:
+            return embedding
+        norm = embedding.norm(dim=1, keepdim=True)
+        return embedding * (self.max_audio_norm / norm.clamp(min=1e-6)).clamp(max=1)
 
     def _require_eval(self) -> None:
         if self.training:

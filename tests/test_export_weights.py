@@ -2,9 +2,10 @@
 
 from argparse import Namespace
 
+import numpy as np
 import pytest
 import torch
-from helpers.sample_media import formula_state
+from helpers.sample_media import formula_state, write_speech
 
 import export_weights
 from models.audio_to_lips import AudioToLipShape
@@ -20,17 +21,20 @@ from utils.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
+from utils.dubbing import LoadSettings, load_dubber
 from utils.errors import UserError
 from utils.face.landmarks import LIP_SHAPE_VALUES
+from utils.speech.features import FeatureExtractor
 from utils.training.audio_stage import load_lip_teacher
 from utils.training.mouth_reader_stage import load_mouth_reader
 
 METADATA = Metadata(64, "mel", 80, 4, 32)
 
 
-def export(path, result, fp32=False, form=None, average_with=(), shares=None):
+def export(path, result, fp32=False, form=None, average_with=(), shares=None, speech_dir=None):
+    averaged = {"average_with": average_with, "shares": shares}
     export_weights.export(
-        Namespace(checkpoint=path, result_path=result, fp32=fp32, format=form, average_with=average_with, shares=shares)
+        Namespace(checkpoint=path, result_path=result, fp32=fp32, format=form, speech_dir=speech_dir, **averaged)
     )
     return read_checkpoint(result, "--x")
 
@@ -149,3 +153,23 @@ def test_the_demo_as_safetensors_dubs_as_the_pth_does(tmp_path):
     original = read_checkpoint(SHIPPED_WEIGHTS, "--x")
     assert read.metadata == original.metadata
     assert all(torch.equal(read.networks["net_g"][key], value) for key, value in original.networks["net_g"].items())
+
+
+class TestSpeechDir:
+    def test_the_norm_of_the_training_speech_is_recorded_and_limits_dubbing(self, tmp_path):
+        (tmp_path / "speech").mkdir()
+        write_speech(tmp_path / "speech/a.wav", 3.0)
+        network = DINet(audio_channel=80, feature_channel=32).eval()
+        write_checkpoint(tmp_path / "all.pth", {"net_g": network}, {}, 1, METADATA)
+        small = export(tmp_path / "all.pth", tmp_path / "small.pth", fp32=True, speech_dir=tmp_path / "speech")
+        features, _ = FeatureExtractor("mel").extract(tmp_path / "speech/a.wav", "--x")
+        with torch.inference_mode():
+            norms = network.encode_audio(torch.from_numpy(features.window(np.arange(75) / 25))).norm(dim=1)
+        assert small.metadata.max_audio_norm == pytest.approx(norms.quantile(0.99).item(), rel=1e-5)
+        dubber = load_dubber(LoadSettings(pretrained_clip_DINet_path=tmp_path / "small.pth", device="cpu"))
+        assert dubber.generator.network.max_audio_norm == small.metadata.max_audio_norm
+
+    def test_a_folder_without_files_is_refused(self, tmp_path):
+        write_checkpoint(tmp_path / "a.pth", {"net_g": DINet(audio_channel=80, feature_channel=32)}, {}, 1, METADATA)
+        with pytest.raises(UserError, match="is no folder with audio files"):
+            export(tmp_path / "a.pth", tmp_path / "b.pth", speech_dir=tmp_path / "none")

@@ -66,6 +66,8 @@ class Metadata:
     """Rows in 40 ms."""
     feature_channel: int | None = None
     """Channels of the generator's feature maps."""
+    max_audio_norm: float | None = None
+    """Norm of the audio embedding that 99 % of the training's speech stays below; dubbing limits embeddings to it."""
 
 
 @dataclass(frozen=True)

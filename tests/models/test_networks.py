@@ -310,3 +310,20 @@ def test_frozen_norms_keep_their_statistics_and_learn_the_rest():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert network.out_conv[0].norm.weight.grad is not None and network.out_conv[0].conv.weight.grad is not None
     assert network.training and not network.out_conv[0].norm.training
+
+
+class TestAudioNorm:
+    def test_long_embeddings_are_scaled_down_and_short_ones_stay(self):
+        torch.manual_seed(0)
+        network = DINet(audio_channel=29, feature_channel=16).eval()
+        audio = torch.randn(8, 29, 5) * torch.linspace(0.1, 30, 8)[:, None, None]
+        free = network.encode_audio(audio)
+        limit = free.norm(dim=1).median().item()
+        network.max_audio_norm = limit
+        limited = network.encode_audio(audio)
+        short = free.norm(dim=1) <= limit
+        assert short.any() and not short.all()
+        assert torch.allclose(limited[short], free[short])
+        assert limited[~short].norm(dim=1).allclose(torch.tensor(limit))
+        cosine = torch.nn.functional.cosine_similarity(limited, free)
+        assert cosine.allclose(torch.ones(8))

@@ -41,6 +41,7 @@ def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | 
     network = DINet(settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel)
     averaged = f"net_g{EMA_SUFFIX}"
     load_network(network, checkpoint, averaged if averaged in checkpoint.networks else "net_g", CHECKPOINT_OPTION)
+    network.max_audio_norm = metadata.max_audio_norm
     network = optimize_for_inference(network, device, dtype)
     generator = DINetMouthGenerator(network, metadata.mouth_region_size, device, dtype, settings.threads)
     extractor = FeatureExtractor(kind.name, settings.deepspeech_model_path, settings.whisper_model)
@@ -72,6 +73,7 @@ def generator_metadata(settings: LoadSettings, recorded: Metadata) -> Metadata:
         kind.channels,
         kind.rows_per_frame,
         recorded.feature_channel or FEATURE_CHANNELS,
+        recorded.max_audio_norm,
     )
 
 
