@@ -383,7 +383,7 @@ def test_what_nothing_works_without_is_one_line(tmp_path, monkeypatch, command, 
     ("command", "words"),
     [
         ("", "nothing to do"),
-        ("--all --workers 0", "0 is not above 0"),
+        ("--all --workers 0", "0 is not a whole number from 1"),
         ("--all --jpeg_quality 80", "between 95 and 100"),
         ("--extract_audio --source_video_dir missing", "--source_video_dir: missing does not exist"),
     ],

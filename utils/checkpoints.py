@@ -9,8 +9,6 @@ A `.safetensors` file holds weights alone: tensors `net_g.PARAMETER` without pre
 
 import json
 import os
-import pickle
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 
 from utils.errors import UserError, require_file
 from utils.files import atomic_path
+from utils.pickle_check import DAMAGED, HostileFileError, check_torch_file
 
 SYNCNET = "net"
 """Name of the SyncNet in its checkpoint; those of DINet are net_g, net_dI and net_dV."""
@@ -49,6 +48,15 @@ _OPTIONS = {  # first part of a parameter's name -> the options that its shape d
     "audio_encoder": "--audio_channel and --audio_feature",
     "down_blocks": "--D_num_blocks, --D_block_expansion and --D_max_features",
 }
+
+_AUDIO_FEATURES = ("deepspeech", "mel", "whisper")
+_BOUNDS = {  # of the numbers in Metadata: beyond them, networks would not fit into memory
+    "mouth_region_size": (16, 1024),
+    "audio_channel": (1, 4096),
+    "audio_rows_per_frame": (1, 100),
+    "feature_channel": (4, 2048),
+}
+_MAX_EPOCH = 10**9
 
 StateDict = Mapping[str, Any]
 
@@ -105,21 +113,14 @@ def read_torch_file(path: str | Path, option: str, hint: str = "") -> Any:
         UserError: missing, empty, truncated or no such file; or it holds other Python objects.
     """
     path = require_file(path, option, hint)
-    is_zip = zipfile.is_zipfile(path)
-    with path.open("rb") as file:
-        is_cut_zip = not is_zip and file.read(4) == b"PK\x03\x04"
-    again = "copy or download it again"
-    if is_cut_zip:
-        raise UserError(f"{option}: {path} is cut short; {again}")
     try:
-        # Mapped, the optimizers that inference does not need are never read. Files of PyTorch < 1.6 are no zip.
+        is_zip = check_torch_file(path)
+        # Mapped, the optimizers that inference does not need are never read.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except HostileFileError as error:
+        raise UserError(f"{option}: {path} {error}") from error
     except Exception as error:  # bytes that only look like a pickle can raise nearly anything
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
-            problem = "holds Python objects besides weights, which are not loaded for safety; save its state_dict only"
-        else:
-            problem = f"is no PyTorch checkpoint, or a damaged one; {again}"
-        raise UserError(f"{option}: {path} {problem}") from error
+        raise UserError(f"{option}: {path} {DAMAGED}") from error
 
 
 def _read_safetensors(path: Path, option: str, hint: str) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def _plain(text: str) -> Any:
     """The number or word that a safetensors header states: all its values are texts."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -173,21 +174,34 @@ def read_checkpoint(path: str | Path, option: str, hint: str = "") -> Checkpoint
         raise UserError(
             f"{option}: {path} is no DINet or SyncNet checkpoint: it holds {holds} and no networks under `state_dict`"
         )
+    problem = _state_problem(networks)
+    if problem is not None:
+        raise UserError(f"{option}: {path} {problem}; it is damaged or no checkpoint of DINet: take another one")
     own = _dict(content.get(_OWN_ENTRY))
     recorded = _dict(own.get("metadata"))
     epoch = content.get("epoch")
     return Checkpoint(
         path=path,
         networks={name: {_bare(key): value for key, value in state.items()} for name, state in networks.items()},
-        metadata=Metadata(**{item.name: recorded.get(item.name) for item in fields(Metadata)}),
+        metadata=_checked_metadata(recorded, f"{option}: {path}"),
         optimizers=_dict(content.get("optimizer")),
-        epoch=epoch if isinstance(epoch, int) else None,
+        epoch=epoch if type(epoch) is int and 0 <= epoch < _MAX_EPOCH else None,
         extra=_dict(own.get("extra")),
     )
 
 
 def load_network(module: torch.nn.Module, checkpoint: Checkpoint, name: str, option: str) -> None:
     """Load the network `name` of a checkpoint into `module`, which keeps its device and precision.
+
+    Raises:
+        UserError: no such network in the checkpoint, or its parameters have other names or shapes.
+    """
+    check_fits(module, checkpoint, name, option)
+    module.load_state_dict(checkpoint.networks[name])
+
+
+def check_fits(module: torch.nn.Module, checkpoint: Checkpoint, name: str, option: str) -> None:
+    """See that the network `name` of a checkpoint can be loaded into `module`, which may be on the meta device.
 
     Raises:
         UserError: no such network in the checkpoint, or its parameters have other names or shapes.
@@ -211,7 +225,6 @@ def load_network(module: torch.nn.Module, checkpoint: Checkpoint, name: str, opt
                 f"{prefix}: {name} does not fit: `{key}` is {list(state[key].shape)} in the file and "
                 f"{list(value.shape)} is needed; {_advice(key)}"
             )
-    module.load_state_dict(state)
 
 
 def load_part(part: torch.nn.Module, checkpoint: Checkpoint, name: str, prefix: str, option: str) -> None:
@@ -303,6 +316,44 @@ def _write(path: Path, save: Callable[[IO[bytes]], object]) -> None:
 
 def _is_state(state: object) -> bool:
     return isinstance(state, dict) and bool(state) and all(isinstance(value, torch.Tensor) for value in state.values())
+
+
+def _state_problem(networks: Mapping[Any, Mapping[Any, torch.Tensor]]) -> str | None:
+    """What is odd about state dicts; None if nothing."""
+    for name, state in networks.items():
+        if not isinstance(name, str) or not all(isinstance(key, str) for key in state):
+            return "names networks or parameters by something else than text"
+        for key, value in state.items():
+            if value.layout != torch.strided or value.is_meta or value.is_quantized:
+                return f"has a parameter without plain numbers, `{key}` of {name}"
+            # A view that repeats its numbers takes any amount of memory once it is copied.
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                return f"claims more numbers than it holds, `{key}` of {name}"
+    return None
+
+
+def _checked_metadata(recorded: Mapping[str, Any], named: str) -> Metadata:
+    """The metadata that a file records, of the right types and within bounds.
+
+    Raises:
+        UserError: something else is recorded; the message begins with `named`.
+    """
+    values = {item.name: recorded.get(item.name) for item in fields(Metadata)}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if name == "audio_feature":
+            fits, wanted = value in _AUDIO_FEATURES, f"one of {', '.join(_AUDIO_FEATURES)}"
+        elif name == "max_audio_norm":
+            # A NaN fails the comparison.
+            fits, wanted = type(value) in (int, float) and 0 < value < 1e9, "a number above 0"
+        else:
+            (least, most), wanted = _BOUNDS[name], "a whole number from {} to {}".format(*_BOUNDS[name])
+            fits = type(value) is int and least <= value <= most
+        if not fits:
+            shown = repr(value) if len(repr(value)) < 40 else f"a {type(value).__name__}"
+            raise UserError(f"{named} records {name} {shown}, not {wanted}; it is damaged: take another checkpoint")
+    return Metadata(**values)
 
 
 def _dict(value: object) -> dict[str, Any]:

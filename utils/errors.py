@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS = 4.0
 """Time that a script has to clean up after SIGTERM or Ctrl-C before it is ended."""
 
+_LONGEST_LINE = 4000  # characters: a file may quote anything
+
 _ENVIRONMENT = {  # errors of the system that are no bugs of ours -> the way out
     errno.ENOSPC: "free some space or choose another disk",
     errno.EDQUOT: "free some space or choose another disk",
@@ -172,7 +174,8 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
 
 def _environment_problem(error: BaseException) -> str | None:
     """One line for an error that lies with the machine, not with the program; None for others."""
-    if isinstance(error, MemoryError):
+    # PyTorch's allocator of the processor raises a RuntimeError.
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error)):
         return "there is not enough memory; free some, or take smaller files or batches"
     if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
         name = f"{error.filename}: " if error.filename is not None else ""
@@ -184,7 +187,7 @@ def _environment_problem(error: BaseException) -> str | None:
 
 def _print_line(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # nobody listens
-        print(f"{Path(sys.argv[0]).name}: {text}", file=sys.stderr, flush=True)
+        print(f"{Path(sys.argv[0]).name}: {text[:_LONGEST_LINE]}", file=sys.stderr, flush=True)
 
 
 def _open_standard_streams() -> None:

@@ -35,10 +35,10 @@ def option(
 
 
 def positive_int(text: str) -> int:
-    """A whole number above 0."""
+    """A whole number above 0, at most a billion."""
     value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    if not 0 < value <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to a billion")
     return value
 
 

@@ -3,9 +3,11 @@
 import logging
 from pathlib import Path
 
+import torch
+
 from models.dinet import FEATURE_CHANNELS, DINet
 from models.inference_form import optimize_for_inference
-from utils.checkpoints import EMA_SUFFIX, Metadata, load_network, read_checkpoint
+from utils.checkpoints import EMA_SUFFIX, Metadata, check_fits, load_network, read_checkpoint
 from utils.device import choose_device, choose_dtype
 from utils.dubbing.engine import Dubber, Speech
 from utils.dubbing.generator import DINetMouthGenerator
@@ -38,9 +40,13 @@ def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | 
     logger.info(f"weights: {weights}")
     metadata = generator_metadata(settings, checkpoint.metadata)
     kind = KINDS[metadata.audio_feature]
-    network = DINet(settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel)
+    channels = settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel
     averaged = f"net_g{EMA_SUFFIX}"
-    load_network(network, checkpoint, averaged if averaged in checkpoint.networks else "net_g", CHECKPOINT_OPTION)
+    name = averaged if averaged in checkpoint.networks else "net_g"
+    with torch.device("meta"):  # sizes that do not fit the weights may not fit into memory either
+        check_fits(DINet(*channels), checkpoint, name, CHECKPOINT_OPTION)
+    network = DINet(*channels)
+    load_network(network, checkpoint, name, CHECKPOINT_OPTION)
     network.max_audio_norm = metadata.max_audio_norm
     network = optimize_for_inference(network, device, dtype)
     generator = DINetMouthGenerator(network, metadata.mouth_region_size, device, dtype, settings.threads)
