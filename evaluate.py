@@ -60,7 +60,8 @@ def build_instruments(options: argparse.Namespace) -> tuple["Instruments", dict[
     from utils.evaluation.lpips_fid import ALEXNET, INCEPTION, FrechetDistance, PerceptualDistance
     from utils.evaluation.lse import LipSyncErrorJudge
     from utils.evaluation.sync_confidence import SyncJudge
-    from utils.speech.features import KINDS, FeatureExtractor
+    from utils.speech.extractor import FeatureExtractor
+    from utils.speech.features import KINDS
 
     device = choose_device(options.device)
     instruments, missing = Instruments(), {}

@@ -40,7 +40,7 @@ from utils.face.crop_geometry import mouth_region, network_size
 from utils.face.landmarks import LIP_SHAPE_VALUES
 from utils.files import file_fingerprint
 from utils.progress import Progress
-from utils.speech.features import FeatureExtractor
+from utils.speech.extractor import FeatureExtractor
 from utils.training.networks import OptimisationSettings, TrainingNetworks
 from utils.training.steps import FrameStep, LipSupervision, LossWeights
 from utils.training.trainer import stop_signals

@@ -37,7 +37,8 @@ from utils.face.crop_geometry import CropBox
 from utils.media.audio import Waveform, load_waveform, write_wav
 from utils.media.video_reader import Frame, VideoReader
 from utils.media.video_writer import EncoderSettings, VideoWriter
-from utils.speech.features import KINDS, SpeechFeatures, mel_features
+from utils.speech.features import KINDS, SpeechFeatures
+from utils.speech.mel import mel_features
 
 ROOT = Path(__file__).parent.parent
 CONFIRMED_CLIPS = ("woman_address_512", "hdtf_man_glasses_512", "studio_actor_1080p_30fps", "stage_woman_256_30fps")

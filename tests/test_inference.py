@@ -29,7 +29,7 @@ from utils.errors import UserError, run_script
 from utils.face.crop_geometry import mouth_region
 from utils.media.video_reader import VideoReader
 from utils.progress import progress_bars
-from utils.speech.features import extract_features
+from utils.speech.extractor import FeatureExtractor
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,7 +60,7 @@ class Paint(Echo):
 
 
 def read_speech(path):
-    features, duration = extract_features("mel", path, "--driving_audio_path")
+    features, duration = FeatureExtractor("mel").extract(path, "--driving_audio_path")
     return Speech(features, duration, path)
 
 

@@ -42,7 +42,8 @@ from utils.media.images import write_jpeg
 from utils.media.video_reader import VideoReader
 from utils.media.video_writer import VideoWriter
 from utils.media.yuv import rgb_patch, set_rgb_patch
-from utils.speech.features import KINDS, FeatureExtractor
+from utils.speech.extractor import FeatureExtractor
+from utils.speech.features import KINDS
 from utils.training.log import peak_memory
 from utils.training.networks import OptimisationSettings, TrainingNetworks, check_sizes
 from utils.training.steps import FrameStep, LossWeights

@@ -36,7 +36,7 @@ from utils.media.images import write_jpeg
 from utils.media.shots import ShotDetector
 from utils.media.video_reader import VideoReader
 from utils.media.yuv import rgb_patch
-from utils.speech.features import FeatureExtractor
+from utils.speech.extractor import FeatureExtractor
 
 _DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 

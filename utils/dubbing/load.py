@@ -13,7 +13,8 @@ from utils.dubbing.engine import Dubber, Speech
 from utils.dubbing.generator import DINetMouthGenerator
 from utils.dubbing.settings import DubbingOptions, LoadSettings, default_weights
 from utils.errors import UserError
-from utils.speech.features import KINDS, FeatureExtractor
+from utils.speech.extractor import FeatureExtractor
+from utils.speech.features import KINDS
 
 logger = logging.getLogger(__name__)
 

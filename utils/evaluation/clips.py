@@ -18,7 +18,7 @@ from utils.face.analysis import NoFaceError, analyze_video, landmark_cache
 from utils.face.crop_geometry import mouth_region
 from utils.media.audio import Waveform, load_waveform, write_wav
 from utils.media.video_reader import VideoReader
-from utils.speech.features import FeatureExtractor
+from utils.speech.extractor import FeatureExtractor
 
 DUBBED_SUFFIX = "_facial_dubbing_add_audio"
 FACE_SUFFIX = "_synthetic_face"

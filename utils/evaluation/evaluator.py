@@ -27,7 +27,9 @@ from utils.face.landmarks import POINTS, lip_opening
 from utils.media.audio import check_not_silent, load_waveform
 from utils.media.video_reader import VideoReader
 from utils.pipeline import StageTimer, batched, in_background
-from utils.speech.features import SLOTS_PER_SECOND, FeatureExtractor, mel_features
+from utils.speech.extractor import FeatureExtractor
+from utils.speech.features import AUDIO_FRAME_RATE
+from utils.speech.mel import mel_features
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ class Scores:
     """Face crops, true and scored, uint8 [416, 320, 3]."""
     openings: tuple[np.ndarray, np.ndarray] = field(repr=False)
     """Lip openings over time, true and scored."""
-    rate: Fraction = Fraction(SLOTS_PER_SECOND)
+    rate: Fraction = Fraction(AUDIO_FRAME_RATE)
     curves: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     """Scores over the shift of the sound, by the name of their measure."""
 
@@ -337,7 +339,7 @@ class Evaluator:
         """Lips against the sound, at 25 frames a second."""
         waveform = load_waveform(comparison.sound, comparison.generated_option)
         check_not_silent(waveform, comparison.sound, comparison.generated_option)
-        order = generated.reader.timeline(Fraction(SLOTS_PER_SECOND))
+        order = generated.reader.timeline(Fraction(AUDIO_FRAME_RATE))
         sound = lips_and_sound(generated.plan.points[order], mel_features(waveform))
         values["sound_correlation"], values["sound_lag"] = sound.peak, sound.lag
         curves["lips and speech level, correlation"] = sound.correlation

@@ -12,7 +12,7 @@ from utils.face.crop_geometry import mouth_region, network_size
 from utils.face.crop_plan import CropPlan
 from utils.media.images import crops_to_tensor
 from utils.media.video_reader import VideoReader
-from utils.speech.features import SLOTS_PER_SECOND, SpeechFeatures
+from utils.speech.features import AUDIO_FRAME_RATE, SpeechFeatures
 
 PICTURES, SLOTS = 5, 9
 """Frames and slots of speech that SyncNet sees at a time."""
@@ -65,7 +65,7 @@ class SyncJudge:
         total, count = np.zeros(len(shifts)), 0
         for first, mouths in self._runs(reader, plan):
             pictures = crops_to_tensor(mouths, self.device).flatten(0, 1)[None]
-            middle = (first + PICTURES // 2 + shifts) / SLOTS_PER_SECOND
+            middle = (first + PICTURES // 2 + shifts) / AUDIO_FRAME_RATE
             audio = torch.from_numpy(features.window(middle, SLOTS)).to(self.device)
             face = self.network.face_encoder(pictures).expand(len(shifts), -1, -1, -1)
             score = self.network.score(face, self.network.audio_encoder(audio))
@@ -78,7 +78,7 @@ class SyncJudge:
     def _runs(self, reader: VideoReader, plan: CropPlan) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first tick, mouths uint8 [5, m, m, 3]) of all runs whose five frames have a face."""
         size, (rows, columns) = network_size(self.mouth_region_size), mouth_region(self.mouth_region_size)
-        order = reader.timeline(SLOTS_PER_SECOND)
+        order = reader.timeline(AUDIO_FRAME_RATE)
         mouths: list[np.ndarray] = []
         for number, frame in enumerate(reader.play(order)):
             if number % PICTURES == 0:

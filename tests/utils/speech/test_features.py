@@ -15,7 +15,9 @@ from helpers.speech_signal import speech_like
 from utils.errors import UserError
 from utils.media.audio import Waveform, write_wav
 from utils.speech.deepspeech import DeepSpeech, deepspeech_input, import_tensorflow
-from utils.speech.features import KINDS, FeatureExtractor, SpeechFeatures, extract_features, mel_features
+from utils.speech.extractor import FeatureExtractor
+from utils.speech.features import KINDS, SpeechFeatures
+from utils.speech.mel import mel_features, mel_filters
 
 
 def numbered(kind: str, rows: int) -> SpeechFeatures:
@@ -119,10 +121,26 @@ class TestMel:
         for rows in (1, 50, 97):
             np.testing.assert_allclose(mel_features(waveform, rows), whole, atol=1e-4)
 
+    def test_it_is_librosas_spectrogram(self, monkeypatch):
+        librosa = pytest.importorskip("librosa")
+        filters = librosa.filters.mel(sr=16000, n_fft=512, n_mels=80, fmin=50, fmax=7600, norm=None)
+        np.testing.assert_allclose(mel_filters(80), filters, atol=1e-6)
+        voice = speech_like(3)
+        voice[20000:24000] = 0
+        own = mel_features(Waveform(voice, 16000))
+
+        def librosas_power(samples: np.ndarray) -> np.ndarray:
+            spectrum = librosa.stft(samples, n_fft=512, hop_length=160, win_length=400, center=False)
+            return np.square(np.abs(spectrum)).T
+
+        monkeypatch.setattr("utils.speech.mel.power_spectrum", librosas_power)
+        monkeypatch.setattr("utils.speech.mel.mel_filters", lambda bands: filters)
+        np.testing.assert_allclose(own, mel_features(Waveform(voice, 16000)), atol=3e-6)
+
     @pytest.mark.clips
     def test_scale_of_real_speech(self, clips_dir: Path):
         for name in ("woman_address_512.mp4", "webcam_b1_256_30fps.mp4"):
-            features, duration = extract_features("mel", clips_dir / name, "-")
+            features, duration = FeatureExtractor("mel").extract(clips_dir / name, "-")
             assert len(features.values) == int(np.ceil(round(duration * 16000) / 160))
             assert abs(features.values.mean()) < 0.5
             assert features.values.std() == pytest.approx(1, abs=0.3)
@@ -131,7 +149,7 @@ class TestMel:
 class TestExtract:
     def test_mel_of_a_file_and_its_length(self, tmp_path: Path):
         write_wav(tmp_path / "a.wav", Waveform(speech_like(1.23456), 16000))
-        features, duration = extract_features("mel", tmp_path / "a.wav", "--driving_audio_path")
+        features, duration = FeatureExtractor("mel").extract(tmp_path / "a.wav", "--driving_audio_path")
         assert duration == round(1.23456 * 16000) / 16000
         assert features.kind == KINDS["mel"]
         assert features.values.shape == (124, 80)
@@ -139,7 +157,7 @@ class TestExtract:
     def test_silence_is_refused(self, tmp_path: Path):
         write_wav(tmp_path / "a.wav", Waveform(np.zeros(16000, np.float32), 16000))
         with pytest.raises(UserError, match=r"--driving_audio_path: .*a\.wav is silent"):
-            extract_features("mel", tmp_path / "a.wav", "--driving_audio_path")
+            FeatureExtractor("mel").extract(tmp_path / "a.wav", "--driving_audio_path")
 
     def test_unknown_kind(self):
         with pytest.raises(
@@ -198,7 +216,7 @@ class TestDeepSpeechGraph:
 
     def test_a_file_becomes_rows_at_25_hz(self, graph: Path, tmp_path: Path):
         write_wav(tmp_path / "a.wav", Waveform(speech_like(4), 16000))
-        features, duration = extract_features("deepspeech", tmp_path / "a.wav", "-", deepspeech_model=graph)
+        features, duration = FeatureExtractor("deepspeech", graph).extract(tmp_path / "a.wav", "-")
         assert duration == 4
         assert features.values.shape == (100, 29)
         samples = np.rint(speech_like(4) * 32768).astype(np.int16)
