@@ -133,7 +133,7 @@ def measure_speech(checkpoint: "Checkpoint", stored: str, files: list[Path]) -> 
     from tqdm import tqdm
 
     from utils.export.audio_norm import max_audio_norm
-    from utils.speech.features import FeatureExtractor
+    from utils.speech.extractor import FeatureExtractor
 
     network, metadata = load_generator(checkpoint, stored, "--speech_dir")
     extractor = FeatureExtractor(metadata.audio_feature)

@@ -24,7 +24,7 @@ from utils.checkpoints import (
 from utils.dubbing import LoadSettings, load_dubber
 from utils.errors import UserError
 from utils.face.landmarks import LIP_SHAPE_VALUES
-from utils.speech.features import FeatureExtractor
+from utils.speech.extractor import FeatureExtractor
 from utils.training.audio_stage import load_lip_teacher
 from utils.training.mouth_reader_stage import load_mouth_reader
 

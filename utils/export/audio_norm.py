@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from models.dinet import DINet
-from utils.speech.features import FeatureExtractor
+from utils.speech.extractor import FeatureExtractor
 
 SHARE = 0.99
 """Of the frames of the training speech, the share whose embedding stays as it is."""
