@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from config.inference import InferenceParser
 from config.parser import ASSERTS_DOWNLOAD, make_settings
 from utils.dubbing import DubbingJob, DubbingOptions, FitSettings, LoadSettings
-from utils.dubbing.job_list import ListedJob, read_jobs
+from utils.dubbing.job_list import ListedJob, check_overwriting, read_jobs
 from utils.dubbing.settings import EXAMPLE_AUDIO, EXAMPLE_SOURCE
-from utils.errors import UserError, make_folder, require_file, run_script
+from utils.errors import UserError, environment_problem, make_folder, require_file, require_result, run_script
+from utils.files import fit_name
 from utils.progress import progress_bars
 
 if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help or a mistyped path
@@ -100,9 +101,9 @@ def dub_one(options: argparse.Namespace, dubber: "Dubber") -> None:
     job = DubbingJob(
         source=options.source_video_path,
         audio=options.driving_audio_path,
-        result=options.res_video_dir / f"{name}_facial_dubbing_add_audio.mp4",
+        result=options.res_video_dir / fit_name(name, "_facial_dubbing_add_audio.mp4"),
         landmark_path=options.source_openface_landmark_path,
-        face_video=options.res_video_dir / f"{name}_synthetic_face.mp4" if options.save_face_video else None,
+        face_video=options.res_video_dir / fit_name(name, "_synthetic_face.mp4") if options.save_face_video else None,
     )
     with progress_bars() as progress:
         report = dubber.dub(job, progress=progress)
@@ -119,14 +120,15 @@ def dub_all(options: argparse.Namespace, jobs: list[ListedJob]) -> int:
     fitted_to = None
     for number, job in enumerate(jobs, 1):
         logger.info(f"job {number} of {len(jobs)}: {job.source} with {job.audio}")
-        if options.resume and job.result.exists():
+        if options.resume and is_finished(job.result):
             kept += 1
             logger.info(f"{job.result} is there already")
             continue
         try:
             _check_source(job.source, job.audio, job.landmarks)
+            require_result(job.result)
             make_folder(job.result.parent, "--jobs")
-            faces = job.result.with_name(f"{job.result.stem}_synthetic_face.mp4") if options.save_face_video else None
+            faces = job.face_video if options.save_face_video else None
             if options.fit and fitted_to != (job.source, job.landmarks):
                 dubber = load(options, job.source, job.landmarks)
                 fitted_to = (job.source, job.landmarks)
@@ -134,11 +136,23 @@ def dub_all(options: argparse.Namespace, jobs: list[ListedJob]) -> int:
             with progress_bars() as progress:
                 report = dubber.dub(task, progress=progress)
             log_report(report)
-        except UserError as error:
+        except Exception as error:
+            problem = str(error) if isinstance(error, UserError) else environment_problem(error)
+            if problem is None:  # a bug of ours, which shall not cost the other jobs
+                logger.exception("this is a bug of DINet; please report it with the lines below")
+                problem = f"{type(error).__name__}"
             failed += 1
-            logger.warning(f"{options.jobs}, line {job.line} failed: {error}")
+            logger.warning(f"{options.jobs}, line {job.line} failed: {problem}")
     logger.info(f"{len(jobs) - failed - kept} of {len(jobs)} jobs dubbed, {kept} there already, {failed} failed")
     return failed
+
+
+def is_finished(result: Path) -> bool:
+    """Whether a result is there: results take their names when they are complete, and none is empty."""
+    try:
+        return result.is_file() and result.stat().st_size > 0
+    except (OSError, ValueError):
+        return False
 
 
 def main() -> int:
@@ -150,6 +164,8 @@ def main() -> int:
     if jobs is None:
         dub_one(options, load(options, options.source_video_path, options.source_openface_landmark_path))
         return 0
+    others = [path for path in (options.pretrained_clip_DINet_path, options.deepspeech_model_path) if path is not None]
+    check_overwriting(options.jobs, jobs, options.save_face_video, others)
     return 1 if dub_all(options, jobs) else 0
 
 

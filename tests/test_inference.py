@@ -348,7 +348,6 @@ def test_many_jobs_in_one_run(media, monkeypatch, capfd, caplog, tmp_path):
         ("j.csv", "source,sound\na,b\n", "line 2 has no audio"),
         ("j.csv", "source,audio,face\na,b,c\n", "line 2 has 'face', which is not understood"),
         ("j.csv", "source,audio\n", "names no job"),
-        ("j.csv", "source,audio,result\na,b,x.mp4\nc,d,x.mp4\n", "2 jobs that write"),
         ("j.jsonl", "source,audio\n", "cannot be read"),
         ("j.jsonl", '{"source": "a", "audio": 3}\n', "line 1 has 'audio', which is not understood"),
         ("j.jsonl", "[1]\n", "a line is not an object"),

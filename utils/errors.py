@@ -89,6 +89,30 @@ def require_file(path: str | Path, option: str | None = None, hint: str = "") ->
     raise UserError((f"{option}: " if option else "") + f"{path} {problem}; {hint}")
 
 
+def require_result(path: str | Path, option: str | None = None) -> Path:
+    """Return `path` as a Path if a file can be written under that name; an older file there is fine.
+
+    Raises:
+        UserError: a folder, a pipe, a name that is too long or impossible.
+    """
+    path = Path(path)
+    try:
+        problem, way_out = None, ""
+        if path.name in ("", ".."):
+            problem, way_out = "is a folder, the result is a file", "name a file, such as result.mp4"
+        elif stat.S_ISDIR(mode := path.stat().st_mode):
+            problem, way_out = "is a folder, but the result is to have that name", "name another file"
+        elif not stat.S_ISREG(mode):
+            problem, way_out = "is a pipe or a device, the result is a file", "name another file"
+    except FileNotFoundError:
+        pass
+    except (ValueError, OSError) as error:
+        problem, way_out = _path_problem(error)
+    if problem is None:
+        return path
+    raise UserError((f"{option}: " if option else "") + f"{path} {problem}; {way_out}")
+
+
 def _file_problem(path: Path) -> tuple[str | None, str]:
     """What keeps a path from being a readable file with something in it, and what to do; (None, "") if nothing does."""
     try:
@@ -159,7 +183,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         # An interruption may arrive as something else, such as an ImportError.
         if interruption.status:
             interruption.end()
-        problem = str(error) if isinstance(error, UserError) else _environment_problem(error)
+        problem = str(error) if isinstance(error, UserError) else environment_problem(error)
         if isinstance(error, KeyboardInterrupt):  # raised by something else than a signal
             _print_line("interrupted")
             sys.exit(130)
@@ -172,7 +196,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(status or 0)
 
 
-def _environment_problem(error: BaseException) -> str | None:
+def environment_problem(error: BaseException) -> str | None:
     """One line for an error that lies with the machine, not with the program; None for others."""
     # PyTorch's allocator of the processor raises a RuntimeError.
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error)):

@@ -120,18 +120,42 @@ def open_regular_file(path: Path) -> int:
     return descriptor
 
 
+def file_keys(path: Path) -> set[tuple]:
+    """What tells whether two paths lead to one file: equal files have a key in common.
+
+    The path without links and `..`, which exists for files that are still to be written; and the file itself, whatever
+    its names are. No keys for a path that no file can have.
+    """
+    try:
+        real = os.path.realpath(path)
+        keys: set[tuple] = {(real,)}
+        status = path.stat()
+        keys.add((status.st_dev, status.st_ino))
+    except FileNotFoundError:
+        pass
+    except (ValueError, OSError):
+        return set()
+    return keys
+
+
 def fit_name(stem: str, ending: str, longest: int = NAME_BYTES) -> str:
     """Return `stem` + `ending`, with the stem shortened so that the name has at most `longest` bytes.
 
     A shortened stem ends with a hash of the whole one: two long names that begin alike stay apart.
     """
-    encoded = os.fsencode(stem)
-    room = longest - len(os.fsencode(ending))
-    if len(encoded) > room:
-        mark = "~" + hashlib.sha256(encoded).hexdigest()[:8]
-        # Not in the middle of a character.
-        stem = encoded[: room - len(mark)].decode(errors="ignore") + mark
+    room = longest - _size(ending)
+    if _size(stem) > room:
+        mark = "~" + hashlib.sha256(stem.encode(errors="surrogatepass")).hexdigest()[:8]
+        stem = stem[:room]  # a character has at least a byte
+        while _size(stem + mark) > room:
+            stem = stem[:-1]
+        stem += mark
     return stem + ending
+
+
+def _size(name: str) -> int:
+    """Bytes of a name; at least, for names that no file can have, too."""
+    return len(name.encode(errors="surrogatepass"))
 
 
 def file_fingerprint(path: Path) -> str:

@@ -21,13 +21,13 @@ from utils.dubbing.generator import MouthGenerator
 from utils.dubbing.lip_detail import BANK_SIZE
 from utils.dubbing.references import parse_reference_frames, random_references, spread_references
 from utils.dubbing.settings import DubbingJob, DubbingOptions, DubbingReport
-from utils.errors import UserError, blame, require_file
+from utils.errors import UserError, blame, require_file, require_result
 from utils.face.analysis import AnalyzedVideo, analyze_video
 from utils.face.crop import FaceCrop, cut_face
 from utils.face.crop_geometry import network_size
 from utils.face.landmarks import UnknownFaceError
 from utils.face.openface_csv import LandmarkFileError
-from utils.files import file_fingerprint
+from utils.files import file_fingerprint, file_keys
 from utils.media.images import crops_to_tensor, tensor_to_crops
 from utils.media.video_reader import Frame
 from utils.media.video_writer import EncoderSettings, VideoWriter
@@ -78,6 +78,21 @@ class _OutputFrame:
         return GeneratedFace(self.index, self.source.yuv, self.crop.box, self.network_crop, self.face)
 
 
+def _check_results(job: DubbingJob) -> None:
+    """See that the results can have their names, and that none is read or written twice.
+
+    Raises:
+        UserError: naming the result.
+    """
+    used = [job.source, job.audio] if job.landmark_path is None else [job.source, job.audio, job.landmark_path]
+    for result in (job.result, job.face_video):
+        if result is not None:
+            require_result(result)
+            if any(file_keys(result) & file_keys(path) for path in used):
+                raise UserError(f"{result} is to be read and to be written; give the result another name")
+            used.append(result)
+
+
 def forward_backward(count: int, frames: int) -> Iterator[int]:
     """Yield `count` positions in a clip of `frames` frames played forward, backward, forward, and so on."""
     period = max(1, 2 * frames - 2)
@@ -123,9 +138,7 @@ class Dubber:
             UserError: unusable source, landmarks, audio or result. No partial result stays behind.
         """
         progress = progress or (lambda stage, done, total: None)
-        for path in (job.source, job.audio):
-            if job.result.exists() and path.exists() and job.result.samefile(path):
-                raise UserError(f"{job.result} is to be read and to be written; give the result another name")
+        _check_results(job)
         options = options or self.options
         if options.batch_size is None:
             options = replace(

@@ -2,11 +2,12 @@
 
 import csv
 import json
-from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import UserError, require_file
+from utils.files import file_keys, fit_name
 
 OPTION = "--jobs"
 _NEEDED = ("source", "audio")
@@ -24,6 +25,13 @@ class ListedJob:
     result: Path
     landmarks: Path | None
 
+    @property
+    def face_video(self) -> Path:
+        """Where the generated faces alone go if they are wanted."""
+        if not self.result.name:  # a folder, which is refused when its turn comes
+            return self.result
+        return self.result.with_name(fit_name(self.result.stem, "_synthetic_face.mp4"))
+
 
 def read_jobs(path: Path, result_dir: Path) -> list[ListedJob]:
     """Read a list of jobs. Files that it names are not looked at.
@@ -33,21 +41,48 @@ def read_jobs(path: Path, result_dir: Path) -> list[ListedJob]:
         result_dir: folder of results that have no path of their own: SOURCE_AUDIO_facial_dubbing_add_audio.mp4.
 
     Raises:
-        UserError: no such list, or two jobs with the same result.
+        UserError: no such list.
     """
     path = require_file(path, OPTION, f"it is {_SHAPE}")
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = _csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text)
-    except (UnicodeDecodeError, ValueError, csv.Error) as error:
+    except (UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
         raise UserError(f"{OPTION}: {path} cannot be read ({error}); it has to be {_SHAPE}") from None
     jobs = [_job(row, number, path, result_dir) for number, row in rows]
     if not jobs:
         raise UserError(f"{OPTION}: {path} names no job; it has to be {_SHAPE}")
-    result, count = Counter(job.result.absolute() for job in jobs).most_common(1)[0]
-    if count > 1:
-        raise UserError(f"{OPTION}: {path} has {count} jobs that write {result}; give each a result of its own")
     return jobs
+
+
+def check_overwriting(path: Path, jobs: list[ListedJob], save_face_video: bool, others: Iterable[Path]) -> None:
+    """See that no job writes what it or another job reads or writes, by any name that leads there.
+
+    Args:
+        path: the list.
+        jobs: its lines.
+        save_face_video: each job writes its `face_video` too.
+        others: files that are read beside those of the list, such as the weights.
+
+    Raises:
+        UserError: naming the line and the file.
+    """
+    read = {key: "is read" for other in (path, *others) for key in file_keys(other)}
+    for job in jobs:
+        for name in (job.source, job.audio, job.landmarks):
+            if name is not None:
+                read |= dict.fromkeys(file_keys(name), f"is read by line {job.line}")
+    written: dict[tuple, str] = {}
+    for job in jobs:
+        for name in (job.result, *([job.face_video] if save_face_video and job.result.name else [])):
+            keys = file_keys(name)
+            for key in keys:
+                use = read.get(key) or written.get(key)
+                if use is not None:
+                    raise UserError(
+                        f"{OPTION}: {path}, line {job.line} writes {name}, which {use}; give it a result of its own"
+                    )
+            written |= dict.fromkeys(keys, f"is written by line {job.line} too")
 
 
 def _csv_rows(text: str) -> list[tuple[int, dict]]:
@@ -70,5 +105,5 @@ def _job(row: dict, line: int, path: Path, result_dir: Path) -> ListedJob:
         problem = f"has no {missing[0]}" if missing else f"has {(unknown or wrong)[0]!r}, which is not understood"
         raise UserError(f"{OPTION}: {path}, line {line} {problem}; it has to be {_SHAPE}")
     source, audio = Path(row["source"]), Path(row["audio"])
-    result = row.get("result") or result_dir / f"{source.stem}_{audio.stem}_facial_dubbing_add_audio.mp4"
+    result = row.get("result") or result_dir / fit_name(f"{source.stem}_{audio.stem}", "_facial_dubbing_add_audio.mp4")
     return ListedJob(line, source, audio, Path(result), Path(row["landmarks"]) if row.get("landmarks") else None)
