@@ -6,8 +6,8 @@ from pathlib import Path
 from config.parser import ScriptParser, option
 from utils.dubbing.settings import DubbingOptions, FitSettings, LoadSettings, default_weights
 
-_FILES_OF_WEIGHTS = ("pretrained_clip_DINet_path", "deepspeech_model_path", "whisper_model", "landmark_dir")
-_NETWORK = (
+FILES_OF_WEIGHTS = ("pretrained_clip_DINet_path", "deepspeech_model_path", "whisper_model", "landmark_dir")
+NETWORK = (
     "mouth_region_size",
     "source_channel",
     "ref_channel",
@@ -48,8 +48,8 @@ class InferenceParser(ScriptParser):
         )
         self.add_settings("files", RunSettings)
         self.add_settings(
-            "weights and models", LoadSettings, _FILES_OF_WEIGHTS, pretrained_clip_DINet_path=default_weights()
+            "weights and models", LoadSettings, FILES_OF_WEIGHTS, pretrained_clip_DINet_path=default_weights()
         )
         self.add_settings("fitting to a person", FitSettings)
-        self.add_settings("network (published weights: 256, 3, 15, 29)", LoadSettings, _NETWORK)
+        self.add_settings("network (published weights: 256, 3, 15, 29)", LoadSettings, NETWORK)
         self.add_settings("result", DubbingOptions)

@@ -4,7 +4,6 @@ import copy
 import re
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from golden.networks import generator
 
 import export_weights
+from config.export_weights import ExportParser
 from models.dinet import DINet
 from models.syncnet import SyncNet
 from utils.checkpoints import SYNCNET, Metadata, load_network, read_checkpoint, write_checkpoint
@@ -27,9 +27,8 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "onnx.md"
 
 
 def export(checkpoint, folder):
-    export_weights.export(
-        Namespace(checkpoint=checkpoint, result_path=folder, fp32=False, format="onnx", average_with=[], shares=None)
-    )
+    arguments = ["--checkpoint", checkpoint, "--result_path", folder, "--format", "onnx"]
+    export_weights.export(ExportParser().parse_args(list(map(str, arguments))))
 
 
 def sessions(folder):
@@ -66,6 +65,7 @@ def demo(tmp_path_factory):
     checkpoint = read_checkpoint(SHIPPED_WEIGHTS, "--x")
     network = DINet(audio_channel=80, feature_channel=checkpoint.metadata.feature_channel)
     load_network(network, checkpoint, "net_g", "--x")
+    network.max_audio_norm = checkpoint.metadata.max_audio_norm
     return folder, network.eval()
 
 
@@ -108,7 +108,7 @@ def test_published_layout_at_mouth_256(tmp_path):
 def test_what_cannot_be_exported(tmp_path, monkeypatch):
     write_checkpoint(tmp_path / "s.pth", {SYNCNET: SyncNet(in_channel_audio=80)}, {}, 1, Metadata(64, "mel", 80, 4))
     with pytest.raises(
-        UserError, match=r"^--checkpoint: .*s.pth is a SyncNet checkpoint; ONNX takes a DINet generator"
+        UserError, match=r"^--checkpoint: .*s.pth is a SyncNet checkpoint; --format onnx takes a DINet generator"
     ):
         export(tmp_path / "s.pth", tmp_path / "onnx")
     with pytest.raises(UserError, match=r"^--result_path: .*s.pth is a file; ONNX graphs go into a folder"):

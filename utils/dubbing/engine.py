@@ -156,6 +156,23 @@ class Dubber:
         total = time.perf_counter() - start
         return DubbingReport(job.result, run.count, run.rate, untouched, references, clock.seconds, total)
 
+    def prepare(
+        self,
+        source: Path,
+        landmark_path: Path | None = None,
+        options: DubbingOptions | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[AnalyzedVideo, list[int]]:
+        """Analyze a source and choose its reference frames, as `dub` does first; a front end shows them.
+
+        A `dub` of the same source with the same choices goes on from here.
+
+        Raises:
+            UserError: unusable source or landmarks.
+        """
+        job = DubbingJob(source, source, source, landmark_path)
+        return self._prepare(job, options or self.options, progress or (lambda stage, done, total: None), StageTimer())
+
     def _prepare(
         self, job: DubbingJob, options: DubbingOptions, progress: Progress, clock: StageTimer
     ) -> tuple[AnalyzedVideo, list[int]]:

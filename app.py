@@ -1,0 +1,42 @@
+"""Serve a page in the browser that dubs videos: python app.py."""
+
+from config.app import AppParser
+from config.inference import RunSettings
+from config.parser import ASSERTS_DOWNLOAD, make_settings
+from utils.dubbing import DubbingOptions, LoadSettings
+from utils.errors import UserError, require_file, run_script
+from utils.page.settings import PageSettings
+
+
+def main() -> None:
+    """Run the script."""
+    options = AppParser().parse_args()
+    settings = make_settings(PageSettings, options)
+    require_file(
+        options.pretrained_clip_DINet_path,
+        "--pretrained_clip_DINet_path",
+        f"train one, or take clip_training_DINet_256mouth.pth of asserts.zip from {ASSERTS_DOWNLOAD}",
+    )
+    weights = [options.pretrained_clip_DINet_path, *(require_file(path, "--weights") for path in settings.weights)]
+    try:
+        from utils.page.build import serve
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise UserError("app.py needs gradio, which is not installed; pip install -r requirements-app.txt") from error
+    serve(
+        settings,
+        make_settings(LoadSettings, options, landmark_dir=None),
+        make_settings(DubbingOptions, options),
+        weights,
+        RunSettings,
+    )
+
+
+def command() -> None:
+    """Run the installed command (pyproject.toml)."""
+    run_script(main)
+
+
+if __name__ == "__main__":
+    command()

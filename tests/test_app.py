@@ -1,0 +1,245 @@
+"""The page in a real browser: upload, dub and watch; cancel; mistakes; two visitors; a phone; nobody else's files."""
+
+import contextlib
+import json
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+from helpers.browser import open_browser, require_browser
+from helpers.sample_media import write_face_video, write_speech
+
+from config.inference import RunSettings
+from utils.dubbing import DubbingOptions, LoadSettings
+from utils.dubbing.settings import SHIPPED_WEIGHTS
+from utils.errors import UserError
+from utils.page.folder import PageFolder
+from utils.page.settings import PageSettings
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("media")
+    write_face_video(folder / "face.mp4", frames=12)
+    write_speech(folder / "speech.wav", 1.0)
+    write_speech(folder / "long.wav", 25.0)
+    (folder / "wrong.mp4").write_text("not a video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """One server for all tests: (address, its folder)."""
+    pytest.importorskip("gradio", reason="needs requirements-app.txt")
+    from utils.page.build import serve
+
+    settings = PageSettings(port=0, page_dir=tmp_path_factory.mktemp("page") / "page", max_source_seconds=20)
+    load = LoadSettings(device="cpu", landmark_dir=None)
+    app, folder, address = serve(
+        settings, load, DubbingOptions(preset="ultrafast"), [SHIPPED_WEIGHTS], RunSettings, block=False
+    )
+    yield address.rstrip("/"), folder
+    app.close()
+    folder.close()
+
+
+@pytest.fixture
+def visit(page):
+    """Open browsers at the page."""
+    require_browser()
+    with contextlib.ExitStack() as stack:
+        yield lambda **choices: stack.enter_context(open_browser(page[0], **choices))
+
+
+def give(browser, media, speech="speech.wav"):
+    browser.upload("#source-video", media / "face.mp4")
+    browser.upload("#speech-audio", media / speech)
+    browser.wait(lambda: browser.all("#faces button img"), 60, "thumbnails of faces")
+    browser.wait(lambda: browser.all("#speech-audio [data-testid=waveform-controls], #speech-audio .controls"), 20)
+
+
+def results(folder):
+    return sorted(path for path in (folder.uploads / "results").rglob("*") if path.is_file())
+
+
+PLAYING = """
+const [result, source] = ['#result-view video', '#source-view video'].map((name) => document.querySelector(name));
+result.muted = true;
+result.play();
+return [result.currentTime, source.currentTime, result.duration, result.error === null];
+"""
+
+
+def test_upload_dub_and_watch(visit, media, page):
+    browser = visit()
+    give(browser, media)
+    assert len(browser.all("#references button img")) == 5
+    browser.click("#dub")
+    browser.wait(lambda: browser.text("#status").startswith("Done"), 120, "the dub")
+    browser.wait(lambda: browser.script("return document.querySelector('#result-view video')?.readyState >= 3"), 20)
+
+    def in_step():
+        result, source, length, fine = browser.script(PLAYING)
+        return fine and abs(length - 1) < 0.15 and result > 0.2 and source > 0.05
+
+    browser.wait(in_step, 20, "the result plays, and the source with it")
+    assert len(browser.all("#moments img")) == 8
+    figures = browser.text("#figures")
+    assert "frames dubbed per second" in figures and "25" in figures.split()
+    link = browser.one("#download a[download], a#download[download], #download").get_attribute("href")
+    if link:
+        assert urllib.request.urlopen(link).read(12)[4:8] == b"ftyp"
+    elsewhere = [url for url in browser.requested() if not url.startswith((page[0], "data:", "blob:", "chrome:"))]
+    assert not elsewhere
+
+
+def test_cancel_stops_and_leaves_nothing(visit, media, page):
+    browser = visit()
+    give(browser, media, "long.wav")
+    before = results(page[1])
+    browser.click("#dub")
+    browser.wait(lambda: browser.text("#status").startswith("Dubbing"), 60, "progress")
+    browser.wait(lambda: browser.all("#status progress[max]"), 20, "a bar")
+    start = time.monotonic()
+    browser.click("#cancel")
+    browser.wait(lambda: browser.text("#status").startswith("Cancelled"), 10, "the end")
+    assert time.monotonic() - start < 4  # 2 s, and as much for a busy test machine
+    browser.wait(lambda: results(page[1]) == before, 4, "an empty folder")
+    assert not list(page[1].path.rglob("*.partial"))
+    assert not browser.all("#result-view video")
+
+
+def test_mistakes_are_one_line_at_their_field(visit, media):
+    browser = visit()
+    browser.one("#dub")
+    browser.click("#dub")
+    browser.wait(lambda: "Upload or record a video" in browser.text("#problem-source_video_path"), 20)
+    browser.upload("#source-video", media / "wrong.mp4")
+    browser.wait(lambda: "wrong.mp4 is no video" in browser.text("#problem-source_video_path"), 30)
+    problem = browser.text("#problem-source_video_path")
+    assert "\n" not in problem.strip() and "/" not in problem  # nothing about the server's folders
+    assert browser.one("#problem-source_video_path [role=alert]")
+
+
+def test_an_option_that_cannot_be_is_named_at_its_field(visit, media):
+    browser = visit()
+    browser.click("#more button")
+    field = browser.one("#option-fps input, #option-fps textarea")
+    field.send_keys("fast")
+    browser.upload("#source-video", media / "face.mp4")
+    browser.wait(lambda: "'fast' is not a frame rate" in browser.text("#problem-fps"), 30)
+
+
+def test_two_visitors_take_turns(visit, media):
+    first, second = visit(), visit(language="zh-CN")
+    give(first, media, "long.wav")
+    give(second, media)
+    first.click("#dub")
+    first.wait(lambda: first.text("#status").startswith("Dubbing"), 60)
+    second.click("#dub")
+    second.wait(lambda: "前面还有 1 个（队列共 2 个）" in second.text("#status"), 20, "the place in the queue")
+    first.driver.close()  # who leaves makes room
+    second.wait(lambda: second.text("#status").startswith("完成"), 120, "the second dub")
+
+
+def test_phone_in_chinese(visit):
+    browser = visit(language="zh-CN", width=390, height=844)
+    browser.one("#dub")
+    assert "为视频中的人脸配音" in browser.text("#title") and browser.text("#dub") == "开始配音"
+    assert browser.script("return document.documentElement.lang") == "zh"
+    assert browser.script("return document.documentElement.scrollWidth <= window.innerWidth + 1")
+    browser.click("#more button")
+    browser.wait(lambda: "原视频" in browser.text("#more"), 10)
+    assert browser.script("return document.documentElement.scrollWidth <= window.innerWidth + 1")
+
+
+def test_keyboard_and_labels(visit):
+    from selenium.webdriver.common.keys import Keys
+
+    browser = visit()
+    browser.one("#dub")
+    browser.click("#more button")
+    reached = set()
+    for _ in range(60):
+        browser.driver.switch_to.active_element.send_keys(Keys.TAB)
+        reached.add(browser.script("return document.activeElement.closest('[id]')?.id"))
+    assert {"dub", "example"} <= reached and any(name.startswith("option-") for name in reached if name)
+    nameless = browser.script("""
+        const shown = (element) => element.getClientRects().length > 0;
+        const named = (element) => element.getAttribute('aria-label') || element.getAttribute('aria-labelledby')
+            || element.title || element.innerText?.trim() || element.labels?.length || element.placeholder;
+        return [...document.querySelectorAll('button, input:not([type=file]), textarea, select, a')]
+            .filter((element) => shown(element) && !named(element)).map((element) => element.outerHTML.slice(0, 200));
+    """)
+    assert not nameless
+
+
+def test_no_other_file_is_given_out(page, tmp_path):
+    address, folder = page
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    inside = folder.uploads
+    for path in (
+        "/etc/passwd",
+        str(secret),
+        str(ROOT / "README.md"),
+        str(SHIPPED_WEIGHTS),
+        f"{inside}/../../../{secret.name}",
+        f"{inside}/../landmarks",
+        "file:///etc/passwd",
+    ):
+        for quoted in (urllib.parse.quote(path), urllib.parse.quote(path, safe="")):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(f"{address}/gradio_api/file={quoted}")
+            assert caught.value.code in (403, 404), path
+
+
+def test_no_other_file_can_be_dubbed(page):
+    """A request that names a file of the server as its upload."""
+    address, _ = page
+    config = json.loads(urllib.request.urlopen(f"{address}/config").read())
+    event = next(item for item in config["dependencies"] if len(item["inputs"]) > 10)
+    given = {"path": str(ROOT / "asserts" / "example" / "astronaut.mp4"), "meta": {"_type": "gradio.FileData"}}
+    body = {"data": [given] + [None] * (len(event["inputs"]) - 1), "fn_index": event["id"], "session_hash": "x"}
+    request = urllib.request.Request(
+        f"{address}/gradio_api/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        urllib.request.urlopen(request).read()
+        events = urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=x").read().decode()
+    except urllib.error.HTTPError as error:
+        assert error.code in (400, 403, 422)
+    else:
+        assert '"success":false' in events.replace(" ", ""), events[:500]
+
+
+class TestFolder:
+    def test_old_files_go_and_new_ones_stay(self, tmp_path):
+        folder = PageFolder(tmp_path / "page", 100)
+        old, new = folder.new_result_dir() / "old.mp4", folder.new_result_dir() / "new.mp4"
+        for path in (old, new):
+            path.write_bytes(b"x")
+        os.utime(old, (0, 0))
+        os.utime(old.parent, (0, 0))
+        folder.sweep()
+        assert not old.exists() and new.exists()
+        folder.sweep()
+        folder.close()
+        assert not (tmp_path / "page").exists()
+
+    def test_a_folder_of_somebody_else_is_left_alone(self, tmp_path):
+        (tmp_path / "thesis.txt").write_text("x")
+        with pytest.raises(UserError, match=r"^--page_dir: .* holds other files"):
+            PageFolder(tmp_path, 100)
+        assert (tmp_path / "thesis.txt").exists()
+
+    def test_names_outside(self, tmp_path):
+        folder = PageFolder(tmp_path / "page", 100)
+        inside = folder.new_result_dir() / "a"
+        assert folder.holds(inside) and not folder.holds(folder.uploads / ".." / "a") and not folder.holds(tmp_path)

@@ -1,0 +1,157 @@
+"""The page as a Gradio app."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from utils.dubbing import DubbingOptions, LoadSettings
+from utils.page.browser import CSS, HEAD
+from utils.page.device_queue import DeviceQueue
+from utils.page.engine import PageEngine
+from utils.page.folder import PageFolder
+from utils.page.handlers import Handlers
+from utils.page.layout import make_layout
+from utils.page.option_fields import option_help, page_options
+from utils.page.settings import PageSettings
+from utils.page.texts import text_key, translations
+
+logger = logging.getLogger(__name__)
+
+# Fonts of the visitor's computer: nothing is fetched from elsewhere.
+_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans", "Noto Sans CJK SC", "sans-serif"]
+_MONO = ["ui-monospace", "Consolas", "monospace"]
+
+
+def serve(
+    settings: PageSettings,
+    load_settings: LoadSettings,
+    options: DubbingOptions,
+    weights: Sequence[Path],
+    run_settings: type,
+    block: bool = True,
+) -> tuple[gr.Blocks, PageFolder, str]:
+    """Load the engine and serve the page.
+
+    Args:
+        settings: where, and what visitors may use.
+        load_settings: how the engine is loaded.
+        options: what visitors start from.
+        weights: files to choose from, the first one is loaded.
+        run_settings: dataclass with the option save_face_video.
+        block: serve until interrupted, then empty the folder; else return at once.
+
+    Returns:
+        The app, its folder and its address.
+
+    Raises:
+        UserError: unusable weights, device, folder or port.
+    """
+    folder = PageFolder(settings.page_dir, 60 * settings.keep_minutes)
+    try:
+        engine = PageEngine(load_settings, options, weights, folder)
+        os.environ["GRADIO_TEMP_DIR"] = str(folder.uploads)
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        page, texts = make_page(settings, engine, run_settings)
+        _, address, _ = page.launch(
+            server_name=settings.host,
+            server_port=settings.port or None,
+            max_file_size=f"{settings.max_upload_mb}mb",
+            i18n=texts,
+            theme=gr.themes.Soft(font=_FONTS, font_mono=_MONO),
+            css=CSS,
+            head=HEAD,
+            footer_links=[],
+            ssr_mode=False,
+            share=False,
+            inline=False,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
+    except BaseException:
+        folder.close()
+        raise
+    logger.info(f"the page: {address}")
+    if block:
+        try:
+            page.block_thread()
+        finally:
+            folder.close()
+    return page, folder, address
+
+
+def make_page(settings: PageSettings, engine: PageEngine, run_settings: type) -> tuple[gr.Blocks, gr.I18n]:
+    """All components with their handlers, and the texts."""
+    fields = page_options(DubbingOptions)
+    fields["save_face_video"] = page_options(run_settings)["save_face_video"]
+    words = translations()
+    for text in words.values():
+        for key, english in option_help(fields).items():
+            text.setdefault(key, english)
+    i18n = gr.I18n(**words)
+    with gr.Blocks(title="DINet", analytics_enabled=False, fill_width=False) as page:
+        layout = make_layout(lambda key: i18n(text_key(key)), fields, engine.options, list(engine.weights))
+        handlers = Handlers(layout, engine, DeviceQueue(settings.max_waiting), settings, fields)
+        _connect(page, handlers)
+    page.queue(default_concurrency_limit=None, api_open=False)
+    return page, i18n
+
+
+def _connect(page: gr.Blocks, handlers: Handlers) -> None:
+    """Tie events to handlers."""
+    layout = handlers.layout
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    at_once = quiet | {"queue": False}
+    outputs = [
+        *layout.problems.values(),
+        layout.faces_part,
+        layout.faces,
+        layout.references,
+        layout.timeline,
+        layout.frame,
+        layout.more,
+        layout.dub,
+        layout.cancel,
+        layout.status,
+        layout.result_part,
+        layout.source_view,
+        layout.source_picture_view,
+        layout.result_view,
+        layout.download,
+        layout.download_faces,
+        layout.figures,
+        layout.moments,
+    ]
+    look = {"fn": handlers.look, "inputs": handlers.inputs, "outputs": outputs, "trigger_mode": "always_last"}
+    for component in (layout.source_video, layout.source_picture, layout.landmarks):
+        component.change(**look, **quiet)
+    layout.options["face"].submit(**look, **quiet)
+    # A video in place of a picture, a sound in place of a video: what is given last counts.
+    for given, other in (
+        (layout.source_video, layout.source_picture),
+        (layout.source_picture, layout.source_video),
+        (layout.speech_audio, layout.speech_video),
+        (layout.speech_video, layout.speech_audio),
+    ):
+        given.input(lambda value: None if value else gr.skip(), given, other, **at_once)
+    layout.example.click(
+        handlers.example,
+        None,
+        [layout.source_video, layout.source_picture, layout.speech_audio, layout.speech_video],
+        **at_once,
+    )
+    layout.faces.select(handlers.choose_face, None, layout.options["face"], **at_once).then(**look, **quiet)
+    layout.references.select(handlers.choose_reference, None, layout.frame, **at_once)
+    layout.timeline.select(handlers.choose_frame, None, layout.frame, **at_once)
+    layout.frame.change(handlers.show_frame, layout.frame, layout.frame_picture, trigger_mode="always_last", **quiet)
+    references = layout.options["reference_frames"]
+    shown = [references, layout.references, layout.problems["reference_frames"], layout.status]
+    layout.use_frame.click(handlers.use_frame, layout.frame, shown, **quiet)
+    for event in (references.submit, references.blur):
+        event(handlers.show_references, references, shown[1:3], **quiet)
+    layout.dub.click(handlers.dub, handlers.inputs, outputs, **quiet)
+    layout.cancel.click(handlers.cancel, None, layout.cancel, **at_once)
+    page.unload(handlers.leave)

@@ -1,0 +1,115 @@
+"""The page's use of the dubbing engine: what a visitor asked for in, files and pictures out. No dubbing logic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from utils.dubbing import Dubber, DubbingJob, DubbingOptions, DubbingReport, LoadSettings, load_dubber
+from utils.dubbing.references import parse_reference_frames
+from utils.face.analysis import AnalyzedVideo, landmark_cache
+from utils.face.openface_csv import read_openface_csv
+from utils.page.folder import PageFolder
+from utils.page.pictures import (
+    TIMELINE_FRAMES,
+    FoundFace,
+    evenly_spaced,
+    face_pictures,
+    find_faces,
+    frame_pictures,
+    moments,
+)
+from utils.progress import Progress
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is shown of a source before it is dubbed."""
+
+    analyzed: AnalyzedVideo
+    faces: list[FoundFace]
+    references: list[int]
+    reference_pictures: list[np.ndarray]
+    timeline: list[int]
+    timeline_pictures: list[np.ndarray]
+
+    @property
+    def frames(self) -> int:
+        """Frames of the source."""
+        return len(self.analyzed.plan.radius)
+
+    def parse_references(self, text: str) -> list[int]:
+        """Frame numbers of the option --reference_frames; raises UserError."""
+        return parse_reference_frames(text, self.analyzed.plan)
+
+    def picture(self, frame: int) -> np.ndarray:
+        """A small picture of a frame."""
+        return frame_pictures(self.analyzed.reader, [frame])[0]
+
+    def with_references(self, references: list[int]) -> "Look":
+        """The same source with other reference frames."""
+        return replace(self, references=references, reference_pictures=face_pictures(self.analyzed, references))
+
+
+@dataclass(frozen=True)
+class Dubbed:
+    """A result: what the engine reports, the video of the faces if wanted, and (seconds, picture) of eight moments."""
+
+    report: DubbingReport
+    face_video: Path | None
+    moments: list[tuple[float, np.ndarray]]
+
+
+class PageEngine:
+    """Dubbers by weights, the last one kept loaded. To be used by one thread at a time, after the first load.
+
+    Args:
+        settings: how to load.
+        options: how to dub where a visitor chooses nothing else.
+        weights: files that are offered, the first one at the start.
+        folder: takes landmarks and results.
+
+    Raises:
+        UserError: unusable weights, device or feature model.
+    """
+
+    def __init__(self, settings: LoadSettings, options: DubbingOptions, weights: Sequence[Path], folder: PageFolder):
+        self._settings = replace(settings, landmark_dir=folder.landmarks)
+        self.options = options
+        self.weights = {path.name: path for path in reversed(weights)}
+        self.folder = folder
+        self._loaded: tuple[Path, Dubber] | None = None
+        self._dubber(weights[0].name)
+
+    def look(
+        self, weights: str, source: Path, landmarks: Path | None, options: DubbingOptions, progress: Progress
+    ) -> Look:
+        """Find faces and reference frames; raises UserError."""
+        analyzed, references = self._dubber(weights).prepare(source, landmarks, options, progress)
+        reader = analyzed.reader
+        table = read_openface_csv(landmarks or landmark_cache(source, self.folder.landmarks))
+        timeline = evenly_spaced(len(analyzed.plan.radius), TIMELINE_FRAMES)
+        return Look(
+            analyzed,
+            find_faces(reader, table),
+            references,
+            face_pictures(analyzed, references),
+            timeline,
+            frame_pictures(reader, timeline),
+        )
+
+    def dub(self, weights: str, job: DubbingJob, options: DubbingOptions, progress: Progress) -> Dubbed:
+        """Dub; raises UserError."""
+        dubber = self._dubber(weights)
+        progress("speech", 0, 0)  # the engine's first stage, which reports nothing
+        report = dubber.dub(job, options, progress)
+        progress("moments", 0, 0)
+        return Dubbed(report, job.face_video, moments(report.result))
+
+    def _dubber(self, weights: str) -> Dubber:
+        path = self.weights[weights]
+        if self._loaded is None or self._loaded[0] != path:
+            self._loaded = None  # the old network's memory is free before the new one is read
+            self._loaded = path, load_dubber(replace(self._settings, pretrained_clip_DINet_path=path), self.options)
+        return self._loaded[1]
