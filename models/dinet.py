@@ -3,6 +3,7 @@
 Names, shapes and arithmetic follow the published weights, which load unchanged.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -61,11 +62,16 @@ class AdaAT(nn.Module):
         self.translation = nn.Sequential(nn.Linear(channels, 2 * channels), nn.Tanh())
         # A training begins near the identity: on a single batch it then learns by a tenth faster.
         for layer in (self.scale[0], self.rotation[0], self.translation[0]):
+            if layer.weight.is_meta:
+                continue  # nothing to fill, and normal_ would import all of torch.compile
             nn.init.normal_(layer.weight, std=0.1 * channels**-0.5)
             nn.init.zeros_(layer.bias)
-        depth = torch.arange(channels) * (channels / (channels - 1)) - 0.5
-        self.register_buffer("depth_floor", depth.floor().long(), persistent=False)
-        self.register_buffer("depth_fraction", depth - depth.floor(), persistent=False)
+        # Python's numbers: torch.arange imports all of torch.compile where the device is "meta".
+        depth = [channel * channels / (channels - 1) - 0.5 for channel in range(channels)]
+        floor = [math.floor(value) for value in depth]
+        fraction = [value - below for value, below in zip(depth, floor, strict=True)]
+        self.register_buffer("depth_floor", torch.tensor(floor), persistent=False)
+        self.register_buffer("depth_fraction", torch.tensor(fraction), persistent=False)
 
     def blend(self, feature: torch.Tensor) -> torch.Tensor:
         """The depth half of the sampling, [B, C, H, W] to the same; channels outside the volume count as zero."""
