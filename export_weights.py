@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from config.export_weights import FORMATS, RESULT_DIR, ExportParser
 from utils.errors import UserError, run_script
+from utils.files import file_keys
 
 if TYPE_CHECKING:
     from models.dinet import DINet
@@ -30,6 +31,10 @@ def choose_result(options: argparse.Namespace) -> tuple[str, Path]:
     if form == "onnx":
         if path.is_file():
             raise UserError(f"--result_path: {path} is a file; ONNX graphs go into a folder, name one")
+    elif file_keys(path) & file_keys(options.checkpoint):
+        raise UserError(
+            f"--result_path: {path} is the checkpoint itself, whose optimizers would be lost; name another file"
+        )
     elif path.is_dir():
         raise UserError(f"--result_path: {path} is a folder; name a file, such as weights.{form}")
     elif (ending == "safetensors") != (form == "safetensors") and options.result_path is not None:

@@ -18,6 +18,7 @@ import logging
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from utils.settings import OPTION, option, positive_int
@@ -101,6 +102,12 @@ class ScriptParser(argparse.ArgumentParser):
                 action = _deprecated(named.get("action", "store"), name)
                 named = named | {"help": argparse.SUPPRESS, "action": action, "default": argparse.SUPPRESS}
                 group.add_argument(*(f"--{other}" for other in old), dest=name, **named)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Convert an argument; an empty path would be the working folder."""
+        if action.type is Path and not arg_string.strip():
+            raise argparse.ArgumentError(action, "is empty; name a file or folder, or leave the option out")
+        return super()._get_value(action, arg_string)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         """Parse; see argparse."""

@@ -86,7 +86,7 @@ def _read_features(path: Path) -> np.ndarray:
 
 def _clip_numbers(folder: Path, clip_length: int) -> list[int]:
     """Numbers of the clips of which all frames are there."""
-    present = {int(entry.name) for entry in os.scandir(folder) if entry.name.isdigit()}
+    present = {int(entry.name) for entry in os.scandir(folder) if entry.name.isdecimal()}
     record = read_record(folder)
     if record is not None and record["made_from"].get("clip_length") == clip_length:
         return sorted(present.intersection(record["result"]["clips"]))

@@ -7,16 +7,18 @@ for other programs and not read here. Features other than DeepSpeech stay in a f
 `rows_per_frame`; a clip then says at which row its first frame's slot begins, `feature_first_row`.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 
 from utils.errors import UserError, require_file
-from utils.files import atomic_path
+from utils.files import atomic_path, open_regular_file
 from utils.speech.features import KINDS, FeatureKind
 
 _FIRST_LINE = b"{\n"
@@ -53,9 +55,13 @@ class Video:
         if self.feature_path is None:
             return self._joined_features
         try:
-            return np.load(self.feature_path, mmap_mode="r")
-        except (OSError, ValueError):
+            os.close(open_regular_file(self.feature_path))  # a pipe would be waited for
+            features = np.load(self.feature_path, mmap_mode="r")
+        except (OSError, ValueError, EOFError):
             raise self._feature_error("cannot be read") from None
+        if not (isinstance(features, np.ndarray) and features.ndim == 2 and features.dtype.kind == "f"):
+            raise self._feature_error("are no array of numbers with two dimensions")
+        return features
 
     @cached_property
     def first_rows(self) -> list[int]:
@@ -139,7 +145,7 @@ def read_manifest(path: Path, option: str = "--train_data") -> list[Video]:
     require_file(path, option, "make it with data_processing.py --generate_training_json")
     try:
         videos = [_read_video(name, entry) for name, entry in _entries(path)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{option}: {path} is not a training json ({type(error).__name__}: {error}); "
             "make it with data_processing.py --generate_training_json"
@@ -166,15 +172,48 @@ def _entries(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def _read_video(name: str, entry: dict) -> Video:
+    clip_entries = _checked(entry["clip_data_list"], list, f"clip_data_list of {name}")
     if "feature_path" in entry:
-        kind = FeatureKind(entry["audio_feature"], int(entry["audio_channel"]), int(entry["rows_per_frame"]))
-        clips = [Clip(clip["frame_path_list"], int(clip["feature_first_row"])) for clip in entry["clip_data_list"]]
-        return Video(name, clips, kind, Path(entry["feature_path"]))
+        kind = FeatureKind(
+            _checked(entry["audio_feature"], str, f"audio_feature of {name}"),
+            _checked(entry["audio_channel"], int, f"audio_channel of {name}"),
+            _checked(entry["rows_per_frame"], int, f"rows_per_frame of {name}"),
+        )
+        known = KINDS.get(kind.name)
+        if known is None or (kind.channels, kind.rows_per_frame) != (known.channels, known.rows_per_frame):
+            raise ValueError(f"{name} has features of an unknown kind, {kind}")
+        clips = [
+            Clip(_frame_paths(clip, name), _checked(clip["feature_first_row"], int, f"feature_first_row of {name}"))
+            for clip in clip_entries
+        ]
+        return Video(name, clips, kind, Path(_checked_path(entry["feature_path"], name)))
     kind = KINDS["deepspeech"]
     clips = []
-    for clip in entry["clip_data_list"]:
+    for clip in clip_entries:
         features = np.asarray(clip["deep_speech_list"], np.float32)
+        if not np.isfinite(features).all():
+            raise ValueError(f"deep_speech_list of {name} has values that are no numbers")
         if features.ndim != 2 or len(features) != len(clip["frame_path_list"]) or features.shape[1] != kind.channels:
             raise ValueError(f"deep_speech_list of {name} is {features.shape}, not one row of 29 a frame")
-        clips.append(Clip(clip["frame_path_list"], 0, features))
+        clips.append(Clip(_frame_paths(clip, name), 0, features))
     return Video(name, clips, kind)
+
+
+def _frame_paths(clip: dict, name: str) -> list[str]:
+    paths = _checked(clip["frame_path_list"], list, f"frame_path_list of {name}")
+    if not paths:
+        raise ValueError(f"frame_path_list of {name} is empty")
+    return [_checked_path(path, name) for path in paths]
+
+
+def _checked_path(path: Any, name: str) -> str:
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ValueError(f"{str(path)[:40]!r} of {name} is no path")
+    return path
+
+
+def _checked(value: Any, kind: type, what: str) -> Any:
+    """Return `value` if it is of that type; numbers are whole and not negative."""
+    if type(value) is not kind or (kind is int and not 0 <= value < 2**62):
+        raise ValueError(f"{what} is {str(value)[:40]!r}")
+    return value

@@ -113,7 +113,10 @@ def open_regular_file(path: Path) -> int:
     Raises:
         OSError: no such file, no permission, or it is a folder, a pipe or a device (EINVAL).
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError:  # a null byte, or characters that the file system's encoding lacks
+        raise OSError(errno.EINVAL, "no file can have that name", str(path)) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))

@@ -4,6 +4,7 @@ Without PyTorch: the scripts build their options from these dataclasses, and `--
 """
 
 import argparse
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +30,9 @@ def frame_rate(value: str | float | Fraction) -> Fraction:
         argparse.ArgumentTypeError: no number, or not between 1 and 240.
     """
     try:
+        # Checked first: Fraction("1e100000000") is a number of a hundred million digits.
+        if isinstance(value, str) and not re.fullmatch(r"\s*\d{1,9}(\.\d{0,9}|/\d{1,9})?\s*", value):
+            raise ValueError
         rate = Fraction(value)
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{value!r} is not a frame rate such as 25 or 30000/1001") from None

@@ -19,6 +19,10 @@ _WAY_OUT = "run OpenFace on the video again"
 _COORDINATES = [f"x_{i}" for i in range(POINTS)] + [f"y_{i}" for i in range(POINTS)]
 
 
+_MAX_NUMBER = 1e9  # of frames and faces
+_MAX_COORDINATE = 1e5  # pixels; far larger than any picture, and its squares fit into float32
+
+
 class LandmarkFileError(UserError):
     """A csv of landmarks that cannot be read or belongs to another video. The message names the file."""
 
@@ -53,6 +57,8 @@ def read_openface_csv(path: Path) -> LandmarkTable:
                     continue
                 try:
                     numbers = [float(row[index]) for index in (*wanted, *optional.values())]
+                    if not all(abs(number) < _MAX_NUMBER for number in (numbers[0], *numbers[len(wanted) :])):
+                        raise ValueError  # NaN as well
                     int(numbers[0])
                 except (ValueError, IndexError, OverflowError):
                     bad.append(number)
@@ -74,7 +80,7 @@ def read_openface_csv(path: Path) -> LandmarkTable:
     frame = table[:, 0].astype(np.int64) - 1
     if frame.min() < 0:
         raise LandmarkFileError(f"{path}: frame numbers must start at 1, as OpenFace writes them; {_WAY_OUT}")
-    finite = np.isfinite(table).all(axis=1)
+    finite = (np.abs(table) < _MAX_COORDINATE).all(axis=1)  # false for NaN
     success = finite & (extra.get("success", np.ones(len(table))) > 0)
     if not success.any():
         raise LandmarkFileError(f"{path} has no frame in which a face was tracked (success 1); {_WAY_OUT}")

@@ -29,6 +29,8 @@ _MAX_DRIFT_SECONDS = 0.1  # time stamps that are rounded or drift by less are no
 _MAX_HOLE_SECONDS = 600  # time stamps that jump by more are of another clock
 _WRITE_BLOCK = 1 << 20
 
+_UNKNOWN_WAV_BYTES = 0x7FFFF000  # and more: written by a program that did not know the length
+
 # Containers that state the length of their sound exactly; others only estimate it from the file's size.
 _EXACT_LENGTH_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "wav", "flac", "aiff", "au"}
 
@@ -286,6 +288,25 @@ def _frames(
         logger.warning(f"{option}: {path} is damaged: {damaged} packets of sound could not be decoded")
 
 
+def _wav_header_seconds(path: Path) -> float:
+    """Length that the header of a RIFF WAV file states; 0 where it states none, as programs that write to a pipe do."""
+    bytes_per_second = 0
+    with path.open("rb") as file:
+        if file.read(4) != b"RIFF":
+            return 0.0
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            name, size = head[:4], int.from_bytes(head[4:], "little")
+            if name == b"data":
+                known = 0 < size < _UNKNOWN_WAV_BYTES and bytes_per_second > 0
+                return size / bytes_per_second if known else 0.0
+            position = file.tell()
+            if name == b"fmt ":
+                bytes_per_second = int.from_bytes(file.read(12)[8:], "little")
+            file.seek(position + size + size % 2)
+    return 0.0
+
+
 def _float_samples(frame: "av.AudioFrame") -> np.ndarray:
     """Float32 [channels, n] with full scale at 1, whatever the sample type."""
     if frame.format.is_planar and frame.layout.nb_channels >= 8:  # PyAV reads beyond the planes of such frames
@@ -304,9 +325,11 @@ def _check_complete(
     container: "av.container.InputContainer", stream: "av.AudioStream", decoded: float, path: Path, option: str
 ) -> None:
     """Raise UserError where a file holds clearly less sound than it says, in seconds."""
-    if not stream.duration or decoded == 0:
+    if decoded == 0:
         return
-    stated = float(stream.duration * stream.time_base)
+    stated = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    if container.format.name == "wav":  # whose length ffmpeg takes from the size of the file
+        stated = max(stated, _wav_header_seconds(path))
     if stated - decoded <= max(0.5, 0.05 * stated):
         return
     message = f"{option}: {path} says it holds {stated:.1f} s of sound, but only {decoded:.1f} s can be read"

@@ -3,11 +3,15 @@
 PyTorch is imported where it is needed only: data preparation starts processes that do without it.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+from utils.files import open_regular_file
+from utils.media.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     import torch
@@ -29,11 +33,37 @@ def write_png(path: Path, rgb: np.ndarray) -> None:
     path.write_bytes(data)
 
 
-def read_image(path: Path) -> np.ndarray | None:
-    """Return a picture file as uint8 RGB [h, w, 3], or None if it cannot be decoded."""
-    data = np.fromfile(path, np.uint8)
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+def read_image(path: Path, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> np.ndarray | None:
+    """Return a picture file as uint8 RGB [h, w, 3], or None if it cannot be decoded or has more than `max_pixels`.
+
+    Raises:
+        OSError: no regular file that can be read.
+    """
+    with os.fdopen(open_regular_file(path), "rb") as file:
+        data = file.read()
+    width, height = image_size(data)
+    if not data or width * height > max_pixels:
+        return None
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # a picture of another kind, larger than OpenCV takes
+        return None
     return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) that the header of a JPEG or PNG file states; (0, 0) for other files."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    position = 2
+    while data.startswith(b"\xff\xd8") and len(marker := data[position : position + 9]) == 9 and marker[0] == 0xFF:
+        if marker[1] == 0xFF:  # padding
+            position += 1
+        elif 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xC8, 0xCC):  # start of a frame
+            return int.from_bytes(marker[7:9], "big"), int.from_bytes(marker[5:7], "big")
+        else:
+            position += 2 + int.from_bytes(marker[2:4], "big")
+    return 0, 0
 
 
 def resize_image(picture: np.ndarray, height: int, width: int) -> np.ndarray:

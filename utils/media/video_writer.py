@@ -21,6 +21,10 @@ from utils.media.yuv import Colour, i420_shape
 
 logger = logging.getLogger(__name__)
 
+_PLAYABLE = {"h264", "hevc", "av1"}
+"""Codecs that players expect in an MP4 file."""
+_MAX_CHANNELS = 8
+
 AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 
@@ -92,6 +96,11 @@ class VideoWriter:
         codec, preset, crf = settings.codec, settings.preset, settings.crf
         if codec not in av.codecs_available or not _encodes_video(codec):
             raise UserError(f"video codec {codec} is not in this build of PyAV; use libx264")
+        if av.Codec(codec, "w").canonical_name not in _PLAYABLE:
+            raise UserError(
+                f"video codec {codec} makes no MP4 that players open; use an encoder of H.264, H.265 or AV1, such as "
+                "libx264"
+            )
         audio_format = None
         if audio_path is not None:
             with closing(audio_blocks(Path(audio_path), audio_option)) as blocks:
@@ -126,7 +135,10 @@ class VideoWriter:
                     context.open()
                 except av.FFmpegError as error:
                     reason = error.strerror or error
-                    raise UserError(f"codec {codec}, preset {preset}: cannot be used here ({reason})") from error
+                    raise UserError(
+                        f"video codec {codec} with preset {preset} cannot be used here ({reason}); use a preset of "
+                        "that encoder (libx264: ultrafast, veryfast, fast, medium, slow ...) or another video codec"
+                    ) from error
                 if audio_format is not None:
                     sample_rate, layout = audio_format
                     self._audio = self._container.add_stream("aac", sample_rate, layout=layout)
@@ -231,15 +243,22 @@ def _aac_format(sound: AudioBlock) -> tuple[int, str]:
     """Return the (sample rate, layout) in which AAC keeps sound like this."""
     # Players are sure of AAC up to 48 kHz; the encoder has no other rates than these.
     rate = sound.rate if sound.rate in AAC_RATES else 48_000
-    return rate, "mono" if len(sound.samples) == 1 else "stereo"
+    return rate, "mono" if len(_mixable(sound.samples)) == 1 else "stereo"
+
+
+def _mixable(samples: np.ndarray) -> np.ndarray:
+    """Float32 [channels, n]: as it is, or the mean of more channels than ffmpeg can mix to stereo."""
+    return samples if len(samples) <= _MAX_CHANNELS else samples.mean(axis=0, keepdims=True)
 
 
 def _audio_frames(path: Path, option: str) -> Iterator[av.AudioFrame]:
     """A file's sound as the speech features see it too: without holes, from the moment of the first picture on."""
     for block in audio_blocks(path, option):
         # Packed, as PyAV cannot fill the planes of eight channels and more.
-        samples = np.ascontiguousarray(block.samples.T).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(samples, "flt", block.layout)
+        mixed = _mixable(block.samples)
+        samples = np.ascontiguousarray(mixed.T).reshape(1, -1)
+        layout = block.layout if len(mixed) == len(block.samples) else "mono"
+        frame = av.AudioFrame.from_ndarray(samples, "flt", layout)
         frame.sample_rate = block.rate
         yield frame
 
