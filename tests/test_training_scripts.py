@@ -13,7 +13,6 @@ import torch
 from helpers.training_data import PARSERS, PROJECT, run_script, train_here, write_perceptual_weights, write_training_set
 
 from dataset.manifest import read_manifest
-from models.build import NetworkSettings, make_dinet_networks
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
 from utils.checkpoints import SYNCNET, Metadata, read_checkpoint, write_checkpoint
@@ -22,6 +21,7 @@ from utils.dubbing.settings import SHIPPED_WEIGHTS
 from utils.errors import UserError
 from utils.face.landmarks import LandmarkTable
 from utils.face.openface_csv import write_openface_csv
+from utils.training.build import NetworkSettings, make_dinet_networks
 from utils.training.checkpoint_folder import CheckpointFolder
 from utils.training.log import TrainingLog
 from utils.training.trainer import StopSignals, check_metadata

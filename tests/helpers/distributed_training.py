@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from models.blocks import SameBlock
-from models.build import NetworkSettings, make_dinet_networks
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
 from utils.distributed import DistInfo, init_distributed
+from utils.training.build import NetworkSettings, make_dinet_networks
+from utils.training.dinet_step import ClipStep, FrameStep, LossWeights, SyncPairs, SyncStep
 from utils.training.networks import OptimisationSettings, TrainingNetworks
-from utils.training.steps import ClipStep, FrameStep, LossWeights, SyncPairs, SyncStep
 
 STAGES = ("frame", "clip", "sync")
 SIDE, MOUTH, CHANNELS, BATCH, STEPS = 40, 32, 8, 2, 3

@@ -21,12 +21,12 @@ from golden.networks import (
     vgg_weights,
 )
 
-from models.build import NetworkSettings, make_dinet_networks
 from models.dinet import ANGLE, AdaAT, DINet
 from models.discriminator import Discriminator, min_image_side
 from models.inference_form import fuse_batchnorm, optimize_for_inference
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet, lsuv_init_
+from utils.training.build import NetworkSettings, make_dinet_networks
 
 
 def largest_difference(result: torch.Tensor, expected: np.ndarray | torch.Tensor) -> float:

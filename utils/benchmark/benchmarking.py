@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dataset.loading import LoadingSettings, open_training_data
 from dataset.manifest import Clip, Video, read_manifest, write_manifest
 from dataset.samples import FrameSamples
-from models.build import NetworkSettings, make_dinet_networks
+from utils.training.build import NetworkSettings, make_dinet_networks
 from models.dinet import ANGLE, AUDIO_EMBEDDING_DIM, AdaAT, DINet
 from models.inference_form import optimize_for_inference
 from models.perceptual import VGG19_CONVS, PerceptualNetwork
@@ -46,7 +46,7 @@ from utils.speech.extractor import FeatureExtractor
 from utils.speech.features import KINDS
 from utils.training.log import peak_memory
 from utils.training.networks import OptimisationSettings, TrainingNetworks, check_sizes
-from utils.training.steps import FrameStep, LossWeights
+from utils.training.dinet_step import FrameStep, LossWeights
 from utils.training.vgg_weights import load_perceptual_network
 
 logger = logging.getLogger(__name__)

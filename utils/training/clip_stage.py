@@ -8,7 +8,6 @@ import torch
 from config.parser import ASSERTS_DOWNLOAD, pick
 from dataset.loading import LoadingSettings, open_training_data
 from dataset.samples import ClipSamples
-from models.build import NetworkSettings, make_dinet_networks
 from models.losses import CLIP_FRAMES
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
@@ -17,9 +16,10 @@ from utils.distributed import DistInfo
 from utils.errors import UserError
 from utils.face.crop_geometry import mouth_region
 from utils.training.audio_stage import load_lip_teacher
+from utils.training.build import NetworkSettings, make_dinet_networks
+from utils.training.dinet_step import ClipStep, LipSupervision, LossWeights
 from utils.training.mouth_reader_stage import load_mouth_reader
 from utils.training.networks import OptimisationSettings, TrainingNetworks, check_sizes
-from utils.training.steps import ClipStep, LipSupervision, LossWeights
 from utils.training.trainer import (
     Trainer,
     TrainingSettings,

@@ -8,7 +8,7 @@ import torch
 from config.parser import pick
 from dataset.loading import LoadingSettings, open_training_data
 from dataset.samples import FrameSamples
-from models.build import NetworkSettings, make_dinet_networks
+from utils.training.build import NetworkSettings, make_dinet_networks
 from models.perceptual import PerceptualNetwork
 from utils.checkpoints import AUDIO_ENCODER, load_part, read_checkpoint
 from utils.distributed import DistInfo

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from utils.training.steps import Losses, TrainingNetworks, TrainingStep, in_eval_mode, unwrap_ddp
+from utils.training.dinet_step import Losses, TrainingNetworks, TrainingStep, in_eval_mode, unwrap_ddp
 
 _MOMENTS = ("told", "true", "told_squared", "true_squared", "product")
 

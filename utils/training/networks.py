@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.build import NetworkSettings
 from models.dinet import MAX_STRIDE
 from models.discriminator import min_image_side
 from utils.checkpoints import EMA_SUFFIX, Checkpoint, load_network
 from utils.distributed import DistInfo, wrap_ddp
 from utils.errors import UserError
 from utils.face.crop_geometry import network_size
+from utils.training.build import NetworkSettings
 from utils.training.optimizer import OptimizerStep, make_autocast, make_optimizer
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from dataset.samples import SyncSamples
 from models.syncnet import lsuv_init_
 from utils.checkpoints import SYNCNET
 from utils.distributed import DistInfo
+from utils.training.dinet_step import SyncPairs, SyncStep
 from utils.training.networks import OptimisationSettings, TrainingNetworks
-from utils.training.steps import SyncPairs, SyncStep
 from utils.training.trainer import Trainer, TrainingSettings, coarse_checkpoint, make_metadata
 
 FITTED_SAMPLES = 32

@@ -27,10 +27,10 @@ from models.syncnet import SyncNet
 from utils.distributed import DistInfo
 from utils.errors import UserError
 from utils.face.crop_geometry import mouth_region
+from utils.training.dinet_step import ClipStep, FrameStep, LipSupervision, LossWeights, SyncPairs, SyncStep
 from utils.training.lip_step import LipStep
 from utils.training.networks import OptimisationSettings, TrainingNetworks
 from utils.training.optimizer import OptimizerStep, learning_rate_factor, make_autocast, make_optimizer
-from utils.training.steps import ClipStep, FrameStep, LipSupervision, LossWeights, SyncPairs, SyncStep
 
 CPU = torch.device("cpu")
 

@@ -5,9 +5,9 @@ from types import MethodType
 
 from torch import nn
 
-from .dinet import FEATURE_CHANNELS, DINet
-from .discriminator import Discriminator
-from .losses import CLIP_FRAMES
+from models.dinet import FEATURE_CHANNELS, DINet
+from models.discriminator import Discriminator
+from models.losses import CLIP_FRAMES
 
 
 @dataclass(frozen=True)
