@@ -1,5 +1,6 @@
 """Fitting weights to the person of a video: what is learnt, kept, found again and refused."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,14 @@ import torch
 from helpers.faces import face
 from helpers.sample_media import write_face_video, write_speech
 
+import inference
 from dataset import fitting
 from dataset.fitting import FitInterruptedError, fit_to_source, fitted_path
 from dataset.person_samples import Person, PersonSamples
 from models.dinet import DINet
 from utils.checkpoints import Metadata, read_checkpoint, write_checkpoint
 from utils.dubbing import DubbingOptions, FitSettings, LoadSettings, load_dubber
+from utils.dubbing import load as load_module
 from utils.errors import UserError
 from utils.face.landmarks import LandmarkTable
 from utils.face.openface_csv import write_openface_csv
@@ -193,3 +196,25 @@ def test_held_out_batches_have_the_speech_of_their_frames():
         assert set(frames) <= set(samples.held_out_frames.tolist())
         for frame, audio in zip(frames, batch["audio"][0], strict=True):
             assert audio.shape == (80, 20) and audio[0, 8] == 4 * frame
+
+
+def test_inference_fits_weights_to_each_source_and_dubs_with_them(media, tmp_path, monkeypatch, capsys):
+    (tmp_path / "jobs.csv").write_text(
+        "source,audio,result,landmarks\n"
+        + "".join(f"{media}/face.mp4,{media}/speech.wav,{name}.mp4,{media}/face.csv\n" for name in "ab")
+        + f"{media}/silent.mp4,{media}/speech.wav,c.mp4,{media}/face.csv\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    command = ["inference.py", "--jobs", "jobs.csv", "--fit", "0.02", "--fitted_dir", "fitted", "--preset", "ultrafast"]
+    monkeypatch.setattr(
+        sys, "argv", [*command, "--pretrained_clip_DINet_path", str(media / "mel.pth"), "--device", "cpu"]
+    )
+    loaded = []
+    real = load_module.load_dubber
+    monkeypatch.setattr(
+        load_module, "load_dubber", lambda settings, how: loaded.append(settings) or real(settings, how)
+    )
+    assert inference.main() == 1  # of the silent one
+    (fitted,) = (tmp_path / "fitted").glob("*.pth")
+    assert [settings.pretrained_clip_DINet_path.resolve() for settings in loaded] == [fitted]
+    assert {path.name for path in tmp_path.rglob("?.mp4")} == {"a.mp4", "b.mp4"}
