@@ -48,6 +48,14 @@ def check_files(options: argparse.Namespace) -> None:
         make_folder(options.landmark_dir, "--landmark_dir")
 
 
+def list_missing_files(jobs: list[ListedJob], path: Path) -> None:
+    """Name the files of a list that are not there before the first job starts: a night's work may depend on it."""
+    for job in jobs:
+        for name in (job.source, job.audio, job.landmarks):
+            if name is not None and not name.is_file():
+                logger.warning(f"{path}, line {job.line}: there is no file {name}; this job will fail")
+
+
 def _check_source(source: Path | None, audio: Path | None, landmarks: Path | None) -> None:
     for path, option in ((source, "--source_video_path"), (audio, "--driving_audio_path")):
         if path is None:
@@ -166,6 +174,7 @@ def main() -> int:
         return 0
     others = [path for path in (options.pretrained_clip_DINet_path, options.deepspeech_model_path) if path is not None]
     check_overwriting(options.jobs, jobs, options.save_face_video, others)
+    list_missing_files(jobs, options.jobs)
     return 1 if dub_all(options, jobs) else 0
 
 

@@ -32,7 +32,7 @@ class RunSettings:
         None,
         type=Path,
         help="many videos in one run, in place of the options for a single video: a csv with the columns source, audio "
-        "and, if wanted, result and landmarks, or lines of JSON with these keys",
+        "and, if wanted, result and landmarks, or lines of JSON with these keys; paths are relative to its folder",
     )
     resume: bool = option(False, help="with --jobs: skip jobs whose result exists")
     res_video_dir: Path = option(Path("./asserts/inference_result"), type=Path, help="folder of the results")

@@ -334,6 +334,8 @@ def test_many_jobs_in_one_run(media, monkeypatch, capfd, caplog, tmp_path):
         "check the path" in caplog.messages
     )
     assert caplog.messages[-1] == "2 of 3 jobs dubbed, 0 there already, 1 failed"
+    early = f"{tmp_path / 'jobs.csv'}, line 3: there is no file {tmp_path / 'nowhere.wav'}; this job will fail"
+    assert caplog.messages.index(early) < next(n for n, text in enumerate(caplog.messages) if "job 1 of 3" in text)
     assert len(frames_of(tmp_path / "first.mp4")) == 4
     assert len(frames_of(tmp_path / "results" / "face_two_facial_dubbing_add_audio.mp4")) == 4
     assert len(reads) == 1  # the second one with the same source has it prepared
@@ -363,7 +365,11 @@ def test_jobs_as_json_lines(tmp_path):
     (tmp_path / "j.jsonl").write_text('{"source": "a.mp4", "audio": "b.wav", "landmarks": "c.csv"}\n\n')
     (job,) = read_jobs(tmp_path / "j.jsonl", Path("results"))
     assert job == ListedJob(
-        1, Path("a.mp4"), Path("b.wav"), Path("results/a_b_facial_dubbing_add_audio.mp4"), Path("c.csv")
+        1,
+        tmp_path / "a.mp4",
+        tmp_path / "b.wav",
+        Path("results/a_b_facial_dubbing_add_audio.mp4"),
+        tmp_path / "c.csv",
     )
 
 

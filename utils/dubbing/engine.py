@@ -4,6 +4,7 @@ The command line, the tests and any other front end call `Dubber.dub`.
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ from utils.media.yuv import Colour, set_rgb_patch
 from utils.pipeline import StageTimer, batched, in_background, limit_heap_fragmentation
 from utils.progress import Progress
 from utils.speech.features import SpeechFeatures
+
+logger = logging.getLogger(__name__)
 
 QUEUED_BATCHES = 2
 """Batches that each stage may be ahead of the next."""
@@ -139,6 +142,8 @@ class Dubber:
         """
         progress = progress or (lambda stage, done, total: None)
         _check_results(job)
+        if job.result.exists():
+            logger.info(f"{job.result} exists and will be replaced")
         options = options or self.options
         if options.batch_size is None:
             options = replace(

@@ -17,7 +17,7 @@ _SHAPE = "a csv with the columns source, audio and, if wanted, result and landma
 
 @dataclass(frozen=True)
 class ListedJob:
-    """A line of the list; paths count from the folder that the program is run in."""
+    """A line of the list. Its paths are relative to the folder of the list."""
 
     line: int
     source: Path
@@ -104,6 +104,9 @@ def _job(row: dict, line: int, path: Path, result_dir: Path) -> ListedJob:
     if unknown or missing or wrong:
         problem = f"has no {missing[0]}" if missing else f"has {(unknown or wrong)[0]!r}, which is not understood"
         raise UserError(f"{OPTION}: {path}, line {line} {problem}; it has to be {_SHAPE}")
-    source, audio = Path(row["source"]), Path(row["audio"])
-    result = row.get("result") or result_dir / fit_name(f"{source.stem}_{audio.stem}", "_facial_dubbing_add_audio.mp4")
-    return ListedJob(line, source, audio, Path(result), Path(row["landmarks"]) if row.get("landmarks") else None)
+    folder = path.parent
+    source, audio = folder / row["source"], folder / row["audio"]
+    result = result_dir / fit_name(f"{source.stem}_{audio.stem}", "_facial_dubbing_add_audio.mp4")
+    if row.get("result"):
+        result = folder / row["result"]
+    return ListedJob(line, source, audio, result, folder / row["landmarks"] if row.get("landmarks") else None)

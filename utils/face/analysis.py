@@ -160,6 +160,23 @@ def _read_cache(path: Path) -> LandmarkTable | None:
         return None
 
 
+def _list_faces(table: LandmarkTable, width: int) -> None:
+    """Log which faces there are, if there are several."""
+    ids = np.unique(table.face_id[table.success])
+    if len(ids) < 2:
+        return
+    faces = []
+    for face in ids:
+        rows = table.success & (table.face_id == face)
+        frames, points = table.frame[rows], table.points[rows]
+        height = np.median(np.ptp(points[..., 1], axis=1))
+        faces.append(
+            f"face_id {face}: frames {frames.min()} to {frames.max()}, {height:.0f} pixels high, "
+            f"at {100 * np.median(points[..., 0]) / width:.0f} % of the width"
+        )
+    logger.info(f"{len(ids)} faces: {'; '.join(faces)}")
+
+
 def _plan(
     reader: VideoReader, table: LandmarkTable, shots: np.ndarray, count: int, face: int | None, crop_radius: str
 ) -> CropPlan:
@@ -168,6 +185,7 @@ def _plan(
         raise NoFaceError(
             f"no face was found in {info.path}; use a video with a face seen from the front and at least 40 pixels high"
         )
+    _list_faces(table, info.width)
     points = follow_face(table, count, shots, face)
     points = fill_gaps(points, shots, round(MAX_GAP_SECONDS * info.rate))
     plan = plan_crops(points, shots, info.width, info.height, float(info.rate), crop_radius)

@@ -78,3 +78,11 @@ def test_nested_json_is_refused(folder):
     Path("jobs.jsonl").write_text("[" * 100_000 + "]" * 100_000)
     with pytest.raises(UserError, match=r"^--jobs: jobs.jsonl cannot be read"):
         read_jobs(Path("jobs.jsonl"), Path())
+
+
+def test_paths_are_relative_to_the_list(tmp_path):
+    path = tmp_path / "jobs.csv"
+    path.write_text(f"source,audio,result,landmarks\nv/a.mp4,/b.wav,r/x.mp4,{tmp_path}/c.csv\n")
+    (job,) = read_jobs(path, Path("results"))
+    assert (job.source, job.audio) == (tmp_path / "v/a.mp4", Path("/b.wav"))
+    assert (job.result, job.landmarks) == (tmp_path / "r/x.mp4", tmp_path / "c.csv")

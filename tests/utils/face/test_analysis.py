@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import fields, replace
 from fractions import Fraction
 
 import numpy as np
@@ -67,3 +68,15 @@ def write_grey(path):
         for _ in range(3):
             writer.write(np.full((96, 64), 128, np.uint8))
     return path
+
+
+def test_several_faces_are_listed(video, tmp_path, caplog):
+    caplog.set_level("INFO")
+    table = track_faces(VideoReader(video)).table
+    analyze_video(video)
+    assert "face_id" not in caplog.text
+    second = replace(table, face_id=table.face_id + 3, points=table.points / 2)
+    both = [np.concatenate([getattr(t, field.name) for t in (table, second)]) for field in fields(table)]
+    write_openface_csv(tmp_path / "two.csv", type(table)(*both), 25)
+    analyze_video(video, tmp_path / "two.csv")
+    assert "2 faces: face_id 0: frames 0 to 11, " in caplog.text and "face_id 3: frames 0 to 11, " in caplog.text
