@@ -16,6 +16,7 @@ from utils.data_processing.hdtf import read_annotations
 from utils.data_processing.settings import TRAINING_RATE, DataSettings, list_videos
 from utils.errors import UserError, make_folder, require_file, run_script
 from utils.executors import dask_executor, local_executor, run_all, usable_cores
+from utils.media.limits import limits_of, use_limits
 
 if TYPE_CHECKING:  # these load libraries: not for --help or a mistyped path
     from utils.data_processing.steps import Report, Source
@@ -198,6 +199,7 @@ def log_report(report: "Report") -> None:
 def main() -> int:
     """Run the script."""
     options = DataProcessingParser().parse_args()
+    use_limits(limits_of(options))
     settings = make_settings(options)
     check_files(options, settings)
     from utils.data_processing.steps import Report

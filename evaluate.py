@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from config.evaluate import LSE_ADDRESS, LSE_OPTION, EvaluationParser
 from utils.errors import UserError, make_folder, require_file, run_script
+from utils.media.limits import limits_of, use_limits
 
 if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help or a mistyped path
     from utils.evaluation.evaluator import Comparison, Instruments, Scores
@@ -196,6 +197,7 @@ def score_all(
 def main() -> int:
     """Run the script; gives 1 where something could not be scored."""
     options = EvaluationParser().parse_args()
+    use_limits(limits_of(options))
     check_options(options)
     instruments, missing = build_instruments(options)
     comparisons = add_rows(find_comparisons(options), options)

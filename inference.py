@@ -13,6 +13,7 @@ from utils.dubbing.job_list import ListedJob, check_overwriting, read_jobs
 from utils.dubbing.settings import EXAMPLE_AUDIO, EXAMPLE_SOURCE
 from utils.errors import UserError, environment_problem, make_folder, require_file, require_result, run_script
 from utils.files import fit_name
+from utils.media.limits import limits_of, use_limits
 from utils.progress import progress_bars
 
 if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help or a mistyped path
@@ -166,6 +167,7 @@ def is_finished(result: Path) -> bool:
 def main() -> int:
     """Run the script."""
     options = InferenceParser().parse_args()
+    use_limits(limits_of(options))
     take_example(options)
     check_files(options)
     jobs = None if options.jobs is None else read_jobs(options.jobs, options.res_video_dir)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.parser import ScriptParser, positive_int
+from utils.media.limits import MediaLimits
 
 STEPS = (
     "split_video",
@@ -133,6 +134,7 @@ class DataProcessingParser(ScriptParser):
         add = self.add_argument_group("how to work").add_argument
         add("--workers", type=positive_int, help="processes; None: one per core")
         add("--dask_scheduler", metavar="ADDRESS", help="work on an existing Dask cluster, such as tcp://host:8786")
+        self.add_settings("limits on files that are read", MediaLimits)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         """Parse; adds `steps`, their names in order, and settles what depends on them."""

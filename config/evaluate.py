@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from config.parser import ScriptParser, positive_int
+from utils.media.limits import MediaLimits
 
 LSE_OPTION = "--lse_syncnet_path"
 LSE_ADDRESS = "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"
@@ -57,3 +58,4 @@ class EvaluationParser(ScriptParser):
             default=Path("./asserts/detected_landmark"),
             help="folder where detected landmarks are kept for the next run on the same video",
         )
+        self.add_settings("limits on files that are read", MediaLimits)

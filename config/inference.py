@@ -5,6 +5,7 @@ from pathlib import Path
 
 from config.parser import ScriptParser, option
 from utils.dubbing.settings import DubbingOptions, FitSettings, LoadSettings, default_weights
+from utils.media.limits import MediaLimits
 
 FILES_OF_WEIGHTS = ("pretrained_clip_DINet_path", "deepspeech_model_path", "whisper_model", "landmark_dir")
 NETWORK = (
@@ -53,3 +54,4 @@ class InferenceParser(ScriptParser):
         self.add_settings("fitting to a person", FitSettings)
         self.add_settings("network (published weights: 256, 3, 15, 29)", LoadSettings, NETWORK)
         self.add_settings("result", DubbingOptions)
+        self.add_settings("limits on files that are read", MediaLimits)

@@ -15,7 +15,7 @@ import numpy as np
 from utils.errors import UserError, require_file
 from utils.files import atomic_path
 from utils.media.container import open_input
-from utils.media.limits import DEFAULT_LIMITS, MediaLimits
+from utils.media.limits import MediaLimits, current_limits
 from utils.media.resampling import ResampyStream, soxr_stream
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def load_waveform(
     rate: int = SPEECH_RATE,
     channel: str = "mean",
     resampler: str = "soxr",
-    limits: MediaLimits = DEFAULT_LIMITS,
+    limits: MediaLimits | None = None,
 ) -> Waveform:
     """Decode the sound of an audio or video file.
 
@@ -68,7 +68,7 @@ def load_waveform(
         channel: "mean" of all channels, or "first" as the published code does. Where that leaves nothing to hear (a
             first channel without sound; channels in opposite phase, which cancel), the other way is taken.
         resampler: "soxr", or "resampy" (`kaiser_best`, as the published code does; slow).
-        limits: longest audio, lowest and highest sampling rate.
+        limits: longest audio, lowest and highest sampling rate; None: those of the script.
 
     Raises:
         UserError: not a readable file, no sound in it, a file that was cut off, or one beyond `limits`.
@@ -118,7 +118,7 @@ def to_int16(samples: np.ndarray, rounding: np.ufunc) -> np.ndarray:
 
 
 def _decode_mono(
-    path: Path, option: str, rate: int, resampler: str, mixer: "_Mixer", limits: MediaLimits
+    path: Path, option: str, rate: int, resampler: str, mixer: "_Mixer", limits: MediaLimits | None
 ) -> np.ndarray:
     """Float32 [N] at `rate`, not yet clipped."""
     make_stream = {"soxr": soxr_stream, "resampy": ResampyStream}[resampler]
@@ -189,12 +189,13 @@ class _Mixer:
         return None
 
 
-def audio_blocks(path: Path, option: str, limits: MediaLimits = DEFAULT_LIMITS) -> Iterator[AudioBlock]:
+def audio_blocks(path: Path, option: str, limits: MediaLimits | None = None) -> Iterator[AudioBlock]:
     """Yield the default sound track in order and without holes, from the moment of the first picture on.
 
     Raises:
         UserError: not a readable file, no sound track, a file that was cut off, or one beyond `limits`.
     """
+    limits = limits or current_limits()
     with _open_container(path, option) as container:
         stream = container.streams.best("audio")
         if stream is None or stream.codec_context is None:

@@ -8,7 +8,7 @@ from typing import Protocol
 import av
 
 from utils.files import descriptor_name, open_regular_file
-from utils.media.limits import DEFAULT_LIMITS
+from utils.media.limits import current_limits
 
 _FORMATS = (
     # Containers of video and sound. None of them opens a second file, unlike hls, concat, image2, dash or sdp.
@@ -36,12 +36,12 @@ class Rational(Protocol):
     denominator: int
 
 
-def open_input(path: Path, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> av.container.InputContainer:
+def open_input(path: Path, max_pixels: int | None = None) -> av.container.InputContainer:
     """Open a media file for reading. Tags that are not UTF-8 do not matter, and no other file is opened.
 
     Args:
         path: a file, not a pipe.
-        max_pixels: larger pictures are not decoded; a stream of them may then have no size.
+        max_pixels: larger pictures are not decoded (None: as the script says); a stream of them may then have no size.
 
     Raises:
         av.FFmpegError, OSError: the file cannot be read or is no media file.
@@ -50,10 +50,18 @@ def open_input(path: Path, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> av.co
     try:
         # Not by its path: ffmpeg would take "a:b.mp4" for a protocol and "a%d.jpg" for a series of pictures, and PyAV
         # refuses names that are not UTF-8.
-        streams = [{"max_pixels": str(max_pixels)}] * _MAX_STREAMS
+        streams = [decoder_options(max_pixels or current_limits().max_pixels)] * _MAX_STREAMS
         return av.open(descriptor_name(descriptor, path), stream_options=streams, **_OPTIONS)
     finally:
         os.close(descriptor)
+
+
+def decoder_options(max_pixels: int) -> dict[str, str]:
+    """Options of a decoder that refuses much larger pictures before it takes memory for them.
+
+    ffmpeg counts the padding of its buffers too, so that its limit is a coarse one.
+    """
+    return {"max_pixels": str(2 * max_pixels + (1 << 16))}
 
 
 def as_fraction(value: Rational | None) -> Fraction | None:

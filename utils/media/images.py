@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from utils.files import open_regular_file
-from utils.media.limits import DEFAULT_LIMITS
+from utils.media.limits import current_limits
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ def write_png(path: Path, rgb: np.ndarray) -> None:
     path.write_bytes(data)
 
 
-def read_image(path: Path, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> np.ndarray | None:
+def read_image(path: Path, max_pixels: int | None = None) -> np.ndarray | None:
     """Return a picture file as uint8 RGB [h, w, 3], or None if it cannot be decoded or has more than `max_pixels`.
 
     Raises:
@@ -42,7 +42,7 @@ def read_image(path: Path, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> np.nd
     with os.fdopen(open_regular_file(path), "rb") as file:
         data = file.read()
     width, height = image_size(data)
-    if not data or width * height > max_pixels:
+    if not data or width * height > (max_pixels or current_limits().max_pixels):
         return None
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

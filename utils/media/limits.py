@@ -1,8 +1,13 @@
-"""Bounds on what a media file may ask for: a few bytes can claim to be a week of video."""
+"""Bounds on what a media file may ask for: a few bytes can claim to be a week of video.
+
+A script says once which bounds hold (`use_limits`). They stand in the environment, so that worker processes, which read
+most files, have them too.
+"""
 
 import argparse
 import math
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass, fields
 
 from utils.settings import option, positive_int
 
@@ -28,4 +33,22 @@ class MediaLimits:
     max_sample_rate: int = option(768_000, type=positive_int, help="highest sampling rate of audio that is read, in Hz")
 
 
-DEFAULT_LIMITS = MediaLimits()
+_VARIABLE = "DINET_MEDIA_LIMITS"
+
+
+def use_limits(limits: MediaLimits) -> None:
+    """Set the bounds of this process and of those that it starts from now on."""
+    os.environ[_VARIABLE] = " ".join(str(value) for value in asdict(limits).values())
+
+
+def limits_of(options: argparse.Namespace) -> MediaLimits:
+    """Return the bounds that a script's options state."""
+    return MediaLimits(**{field.name: getattr(options, field.name) for field in fields(MediaLimits)})
+
+
+def current_limits() -> MediaLimits:
+    """Return the bounds that hold where a caller does not state others."""
+    values = os.environ.get(_VARIABLE, "").split()
+    if len(values) != len(fields(MediaLimits)):
+        return MediaLimits()
+    return MediaLimits(float(values[0]), *(int(value) for value in values[1:]))

@@ -16,7 +16,7 @@ from av.video.reformatter import ColorRange, VideoReformatter
 
 from utils.errors import UserError, require_file
 from utils.media.container import as_fraction
-from utils.media.limits import DEFAULT_LIMITS, MediaLimits
+from utils.media.limits import MediaLimits, current_limits
 from utils.media.video_track import (
     STILL_RATE,
     NoTrackError,
@@ -118,13 +118,14 @@ class VideoReader:
 
     info: VideoInfo
 
-    def __init__(self, path: str | Path, option: str | None = None, limits: MediaLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, path: str | Path, option: str | None = None, limits: MediaLimits | None = None) -> None:
         """Open `path`, decode its first frame and close it again.
 
         Args:
             path: a video or picture.
             option: command-line option that named it, for error messages; None where the caller uses `blame`.
-            limits: largest picture and longest video; a longer one is refused when its frames are read.
+            limits: largest picture and longest video; a longer one is refused when its frames are read. None: those
+                of the script.
 
         Raises:
             UserError: naming `option`, if given (see utils.errors.blame), if this is not a file with a picture that
@@ -134,7 +135,7 @@ class VideoReader:
         named = f"{option}: {path}" if option else f"{path}"
         self._path = path
         self._named = named
-        self._limits = limits
+        self._limits = limits = limits or current_limits()
         self._index: _Index | None = None
         self._warned = False
         self._reformatter = VideoReformatter()

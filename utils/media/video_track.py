@@ -9,8 +9,8 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from utils.media.container import open_input
-from utils.media.limits import DEFAULT_LIMITS
+from utils.media.container import decoder_options, open_input
+from utils.media.limits import current_limits
 from utils.media.yuv import plane_samples
 
 STILL_RATE = Fraction(25)
@@ -62,7 +62,8 @@ class Track:
         TooLargeError: the file says that its pictures are larger.
     """
 
-    def __init__(self, path: Path, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> None:
+    def __init__(self, path: Path, max_pixels: int | None = None) -> None:
+        max_pixels = max_pixels or current_limits().max_pixels
         self.damaged = 0
         self.container = open_input(path, max_pixels)
         streams = self.container.streams
@@ -81,7 +82,8 @@ class Track:
         if context.width * context.height > max_pixels:
             self.close()
             raise TooLargeError(f"{context.width} x {context.height}")
-        context.options = {"max_pixels": str(max_pixels)}  # the size may change on the way
+        context.options = decoder_options(max_pixels)  # the size may change on the way
+        self._max_pixels = max_pixels
         self.stream.thread_type = "AUTO"
 
     def frames(self) -> Iterator[av.VideoFrame]:
@@ -92,7 +94,11 @@ class Track:
             except av.FFmpegError:
                 self.damaged += 1
                 continue
-            yield from frames
+            for frame in frames:
+                if frame.width * frame.height <= self._max_pixels:
+                    yield frame
+                else:
+                    self.damaged += 1
 
     def close(self) -> None:
         """Close the file."""
