@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config.data_processing import DataProcessingParser
-from config.parser import ASSERTS_DOWNLOAD
 from utils.data_processing.cached_results import remove_empty_staging
 from utils.data_processing.hdtf import read_annotations
 from utils.data_processing.settings import TRAINING_RATE, DataSettings, list_videos
 from utils.errors import UserError, make_folder, require_file, run_script
 from utils.executors import dask_executor, local_executor, run_all, usable_cores
 from utils.media.limits import limits_of, use_limits
+from utils.settings import ASSERTS_DOWNLOAD
 
 if TYPE_CHECKING:  # these load libraries: not for --help or a mistyped path
     from utils.data_processing.steps import Report, Source

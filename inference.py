@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config.inference import InferenceParser
-from config.parser import ASSERTS_DOWNLOAD, make_settings
+from config.parser import make_settings
 from utils.dubbing import DubbingJob, DubbingOptions, FitSettings, LoadSettings
 from utils.dubbing.job_list import ListedJob, check_overwriting, read_jobs
 from utils.dubbing.settings import EXAMPLE_AUDIO, EXAMPLE_SOURCE
@@ -15,6 +15,7 @@ from utils.errors import UserError, environment_problem, make_folder, require_fi
 from utils.files import fit_name
 from utils.media.limits import limits_of, use_limits
 from utils.progress import progress_bars
+from utils.settings import ASSERTS_DOWNLOAD
 
 if TYPE_CHECKING:  # torch and its friends take seconds to load: not for --help or a mistyped path
     from utils.dubbing import Dubber, DubbingReport

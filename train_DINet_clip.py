@@ -1,7 +1,17 @@
-"""Train DINet on clips of five frames with a sync loss, from weights of the frame stage."""
+"""Train DINet on clips of five frames: python train_DINet_clip.py --mouth_region_size 256 --batch_size 3."""
 
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING
+
+from config.parser import make_settings
 from config.training import ClipTrainingParser
-from utils.errors import run_script
+from utils.errors import UserError, run_script
+
+if TYPE_CHECKING:
+    import torch
+
+    from utils.distributed import DistInfo
 
 
 def main() -> None:
@@ -9,10 +19,88 @@ def main() -> None:
     options = ClipTrainingParser().parse_args()
     # PyTorch takes seconds to load: not for --help or a mistyped option.
     from utils.distributed import init_distributed
-    from utils.training.clip_stage import train
 
     with init_distributed(options.device) as (dist_info, device):
         train(options, dist_info, device)
+
+
+def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.device") -> None:
+    """Train as the options say.
+
+    Raises:
+        UserError: data, weights or options that do not fit.
+    """
+    import torch
+
+    from dataset.loading import open_training_data
+    from dataset.samples import ClipSamples
+    from dataset.settings import LoadingSettings
+    from models.losses import CLIP_FRAMES
+    from utils.checkpoints import read_checkpoint
+    from utils.face.crop_geometry import mouth_region
+    from utils.training import settings
+    from utils.training.build import make_dinet_networks
+    from utils.training.dinet_step import ClipStep
+    from utils.training.networks import TrainingNetworks, check_sizes
+    from utils.training.pretrained import (
+        load_lip_supervision,
+        load_syncnet,
+        make_metadata,
+        read_syncnet_checkpoint,
+        start_from,
+        with_feature_channel,
+    )
+    from utils.training.trainer import Trainer
+    from utils.training.vgg_weights import load_perceptual_network
+
+    # Everything that a mistake in the options can break comes before the data is read.
+    loading = make_settings(LoadingSettings, options)
+    weights = make_settings(settings.LossWeights, options)
+    dinet = make_settings(settings.DINetSettings, options)
+    stage = make_settings(settings.ClipStageSettings, options)
+    lips = make_settings(settings.LipSupervisionSettings, options).resolve()
+    frame = syncnet = perceptual = None
+    if weights.lamb_syncnet_perception:
+        syncnet = read_syncnet_checkpoint(stage.pretrained_syncnet_path)
+    if stage.pretrained_frame_DINet_path is not None:
+        frame = read_checkpoint(stage.pretrained_frame_DINet_path, settings.FRAME_OPTION)
+    sizes = with_feature_channel(make_settings(settings.NetworkSettings, options), frame)
+    check_sizes(sizes, loading.mouth_region_size, loading.batch_size * CLIP_FRAMES, weights.lamb_gan > 0)
+    if weights.lamb_perception:
+        perceptual = load_perceptual_network(dinet.perceptual_weights, dist_info)
+
+    # Data
+    samples = partial(ClipSamples, may_repeat_source=dinet.reference_may_repeat_source)
+    data = open_training_data(samples, loading, dist_info, device)
+    metadata = make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel)
+
+    # Networks and losses
+    torch.manual_seed(loading.seed)
+    networks = TrainingNetworks(
+        make_dinet_networks(sizes, data.kind.channels, clip=True),
+        {"net_g": dinet.lr_g, "net_dI": dinet.lr_dI, "net_dV": dinet.lr_dI},
+        make_settings(settings.OptimisationSettings, options, weight_decay=0.0),
+        dist_info,
+        device,
+    )
+    step = ClipStep(
+        networks,
+        mouth_region(loading.mouth_region_size),
+        weights,
+        perceptual,
+        None if syncnet is None else load_syncnet(syncnet, sizes.source_channel, metadata),
+        load_lip_supervision(lips, metadata),
+    )
+
+    # The loop
+    run = make_settings(settings.TrainingSettings, options)
+    trainer = Trainer("netG", step, networks, data.train, data.held_out, run, metadata, dist_info)
+    if not trainer.resume():
+        option = settings.FRAME_OPTION
+        if frame is None:
+            raise UserError(f"{option}: is needed to start the clip stage; name weights of train_DINet_frame.py")
+        start_from(networks, ["net_g", "net_dI", "net_dV"], frame, option, metadata)
+    trainer.run(vars(options))
 
 
 def command() -> None:

@@ -1,7 +1,17 @@
 """Train DINet on single frames: python train_DINet_frame.py --mouth_region_size 64 --batch_size 24."""
 
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING
+
+from config.parser import make_settings
 from config.training import FrameTrainingParser
-from utils.errors import run_script
+from utils.errors import UserError, run_script
+
+if TYPE_CHECKING:
+    import torch
+
+    from utils.distributed import DistInfo
 
 
 def main() -> None:
@@ -9,10 +19,88 @@ def main() -> None:
     options = FrameTrainingParser().parse_args()
     # PyTorch takes seconds to load: not for --help or a mistyped option.
     from utils.distributed import init_distributed
-    from utils.training.frame_stage import train
 
     with init_distributed(options.device) as (dist_info, device):
         train(options, dist_info, device)
+
+
+def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.device") -> None:
+    """Train as the options say.
+
+    Raises:
+        UserError: data, weights or options that do not fit.
+    """
+    import torch
+
+    from dataset.loading import open_training_data
+    from dataset.samples import FrameSamples
+    from dataset.settings import LoadingSettings
+    from utils.face.crop_geometry import mouth_region
+    from utils.training import settings
+    from utils.training.build import make_dinet_networks
+    from utils.training.dinet_step import FrameStep
+    from utils.training.networks import TrainingNetworks, check_sizes
+    from utils.training.pretrained import (
+        load_audio_encoder,
+        load_lip_supervision,
+        make_metadata,
+        read_coarse_checkpoint,
+        start_from,
+        with_feature_channel,
+    )
+    from utils.training.trainer import Trainer
+    from utils.training.vgg_weights import load_perceptual_network
+
+    # Everything that a mistake in the options can break comes before the data is read.
+    loading = make_settings(LoadingSettings, options)
+    weights = make_settings(settings.LossWeights, options, lamb_syncnet_perception=0.0)
+    dinet = make_settings(settings.DINetSettings, options)
+    stage = make_settings(settings.FrameStageSettings, options)
+    lips = make_settings(settings.LipSupervisionSettings, options).resolve()
+    coarse = read_coarse_checkpoint(make_settings(settings.CoarseSettings, options))
+    sizes = with_feature_channel(make_settings(settings.NetworkSettings, options), coarse)
+    check_sizes(sizes, loading.mouth_region_size, loading.batch_size, weights.lamb_gan > 0)
+    perceptual = None
+    if weights.lamb_perception:
+        perceptual = load_perceptual_network(dinet.perceptual_weights, dist_info)
+
+    # Data
+    samples = partial(
+        FrameSamples,
+        may_repeat_source=dinet.reference_may_repeat_source,
+        frames_per_sample=stage.frames_per_sample,
+    )
+    data = open_training_data(samples, loading, dist_info, device)
+    metadata = make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel)
+
+    # Networks and losses
+    torch.manual_seed(loading.seed)
+    networks = TrainingNetworks(
+        make_dinet_networks(sizes, data.kind.channels),
+        {"net_g": dinet.lr_g, "net_dI": dinet.lr_dI},
+        make_settings(settings.OptimisationSettings, options, weight_decay=0.0),
+        dist_info,
+        device,
+    )
+    step = FrameStep(
+        networks,
+        mouth_region(loading.mouth_region_size),
+        weights,
+        perceptual,
+        load_lip_supervision(lips, metadata),
+    )
+
+    # The loop
+    run = make_settings(settings.TrainingSettings, options)
+    trainer = Trainer("netG", step, networks, data.train, data.held_out, run, metadata, dist_info)
+    if not trainer.resume():
+        if sizes.freeze_norms and coarse is None:
+            raise UserError("--freeze_norms: needs weights to start from; add --coarse2fine and --coarse_model_path")
+        if coarse is not None:
+            start_from(networks, ["net_g", "net_dI"], coarse, settings.COARSE_OPTION, metadata, any_size=True)
+        if stage.pretrained_audio_path is not None:
+            load_audio_encoder(networks.modules["net_g"].audio_encoder, stage.pretrained_audio_path, metadata)
+    trainer.run(vars(options))
 
 
 def command() -> None:

@@ -28,9 +28,6 @@ Settings = TypeVar("Settings")
 
 __all__ = ["ScriptParser", "join_detached_values", "make_settings", "option", "pick", "positive_int"]
 
-ASSERTS_DOWNLOAD = "https://drive.google.com/drive/folders/1rPtOo9Uuhc59YfFVv4gBmkh0_oG0nCQb"
-"""Where the published asserts.zip (weights, example) lies."""
-
 
 def join_detached_values(arguments: Sequence[str]) -> list[str]:
     """Mend `--option= some path`, the way command lines stand in the published README.
@@ -77,7 +74,7 @@ class ScriptParser(argparse.ArgumentParser):
         """Add the options of a settings dataclass as a group of the help text.
 
         Args:
-            title: of the group.
+            title: of the group; options that name a group of their own stand in that one.
             settings: dataclass with fields made by `option`; other fields have no option of their own.
             names: fields to add, in this order; None: all.
             description: of the group, below its title.
@@ -87,14 +84,14 @@ class ScriptParser(argparse.ArgumentParser):
             ValueError: a name that is no option of `settings`: a mistake in the script.
         """
         known = {field.name: field for field in fields(settings) if OPTION in field.metadata}
-        names = list(known if names is None else names)
+        names = option_names(settings) if names is None else list(names)
         if unknown := [name for name in (*names, *changed) if name not in known]:
             raise ValueError(f"{settings.__name__} has no options {unknown}")
-        group = self.add_argument_group(title, description)
         for name in names:
             field = known[name]
             named = dict(field.metadata[OPTION])
             old, also = named.pop("old"), named.pop("also")
+            group = self._group(named.pop("group") or title, description)
             default = changed.get(name, _default(field))
             required = {"required": True} if default is MISSING else {"default": default}
             group.add_argument(f"--{name}", *(f"--{other}" for other in also), dest=name, **required, **named)
@@ -109,6 +106,26 @@ class ScriptParser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, "is empty; name a file or folder, or leave the option out")
         return super()._get_value(action, arg_string)
 
+    def _group(self, title: str, description: str | None = None) -> argparse._ArgumentGroup:
+        """The group of this title, which is made if it is not there."""
+        known = {group.title: group for group in self._action_groups}
+        return known[title] if title in known else self.add_argument_group(title, description)
+
+    def add_removed(self, name: str, reason: str, **named: Any) -> None:
+        """Accept an option that an earlier version had: it does nothing but say so.
+
+        Args:
+            name: without dashes.
+            reason: why it is not needed.
+            **named: for argparse's add_argument: how many values it takes.
+        """
+
+        class Removed(argparse.Action):
+            def __call__(self, parser, namespace, values, option_string=None):
+                logger.warning(f"{option_string} has no effect and will be refused by the next version: {reason}")
+
+        self.add_argument(f"--{name}", action=Removed, help=argparse.SUPPRESS, default=argparse.SUPPRESS, **named)
+
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         """Parse; see argparse."""
         return super().parse_args(join_detached_values(sys.argv[1:] if args is None else args), namespace)
@@ -116,6 +133,11 @@ class ScriptParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def option_names(settings: type) -> list[str]:
+    """Names of the options of a settings dataclass, in their order."""
+    return [field.name for field in fields(settings) if OPTION in field.metadata]
 
 
 def _default(field: dataclasses.Field) -> Any:

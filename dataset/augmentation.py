@@ -1,7 +1,7 @@
 """Augmentation of training samples that keeps the geometry: the mouth stays inside the masked square.
 
-All pictures of a sample are flipped and recoloured alike, since a reference must look like its source; the source
-frames and the references are moved apart from each other, as differently cropped clips are anyway.
+All images of a sample have the same flip and colors, since references must look like their source; source frames and
+references are shifted and zoomed separately, as differently cropped clips are anyway.
 """
 
 from dataclasses import astuple, dataclass
@@ -11,27 +11,27 @@ import torch
 import torch.nn.functional as F
 
 GAIN = 0.2
-"""Contrast and saturation are scaled by 1 +- this at most."""
+"""Contrast and saturation are scaled by at most 1 +- this."""
 OFFSET = 0.1
-"""Brightness is shifted by this at most, pictures being in [0, 1]."""
+"""Maximum shift of the brightness, images being in [0, 1]."""
 ZOOM = 0.03
-"""A crop is enlarged by this at most: half of what a tight crop leaves below the chin."""
+"""Maximum zoom of a crop: half of what a tight crop leaves below the chin."""
 SHIFT = 0.01
-"""A crop is moved by this share of its size at most."""
+"""Maximum shift of a crop, as a fraction of its size."""
 NOISE = 0.3
-"""Standard deviation of noise on the speech, in those of the window itself."""
+"""Standard deviation of noise on the speech features, in units of that of the window itself."""
 TILT = 0.3
-"""Standard deviation of the speech's level, and of its slope from the lowest to the highest channel, in the same."""
+"""Standard deviation of the gain, and of the tilt from the lowest to the highest channel, in the same units."""
 WARP = 0.08
-"""Mel channels are stretched by a factor between exp(-WARP) and exp(WARP), as by a vocal tract of another length."""
+"""Maximum of |log(factor)| by which mel channels are stretched: vocal tract length perturbation."""
 MASKED_BANDS = 2
 MASKED_CHANNELS, MASKED_ROWS = 0.3, 0.2
-"""Shares of the channels, for each band, and of the rows that are blanked at most."""
+"""Maximum fraction of the channels, per band, and of the rows that is masked."""
 
 
 @dataclass(frozen=True)
 class ImageAugment:
-    """How the pictures of one sample are changed."""
+    """Augmentation of the images of one sample."""
 
     flip: float
     contrast: float
@@ -46,61 +46,61 @@ class ImageAugment:
 
 
 def sample_image_augment(rng: np.random.Generator, kind: str = "all") -> torch.Tensor:
-    """A random ImageAugment as float32 [10], in the order of its fields; of kind "look" it moves nothing."""
+    """A random ImageAugment as float32 [10], in the order of its fields; of kind "color" it moves nothing."""
     moves = []
     for _ in ("source", "reference"):
         moves += [1 - rng.uniform(0, ZOOM), *rng.uniform(-SHIFT, SHIFT, 2)]
-    if kind == "look":
+    if kind == "color":
         moves = [1, 0, 0] * 2
-    look = ImageAugment(
+    augment = ImageAugment(
         float(rng.random() < 0.5),
         1 + rng.uniform(-GAIN, GAIN),
         1 + rng.uniform(-GAIN, GAIN),
         rng.uniform(-OFFSET, OFFSET),
         *moves,
     )
-    return torch.tensor(astuple(look), dtype=torch.float32)
+    return torch.tensor(astuple(augment), dtype=torch.float32)
 
 
-def apply_image_augment(pictures: torch.Tensor, looks: torch.Tensor, sources: int) -> torch.Tensor:
-    """Change the pictures of a batch.
+def apply_image_augment(images: torch.Tensor, augments: torch.Tensor, sources: int) -> torch.Tensor:
+    """Augment the images of a batch.
 
     Args:
-        pictures: float RGB [B, K, 3, H, W] in [0, 1].
-        looks: [B, 10], see `sample_image_augment`.
-        sources: how many of the K pictures are sources, which come first; the others are references.
+        images: float RGB [B, K, 3, H, W] in [0, 1].
+        augments: [B, 10], see `sample_image_augment`.
+        sources: number of the K images that are sources, which come first; the others are references.
     """
-    look = ImageAugment(*looks[:, :, None].unbind(1))  # each [B, 1]
-    count = pictures.shape[1]
-    is_source = (torch.arange(count, device=pictures.device) < sources)[None]
+    augment = ImageAugment(*augments[:, :, None].unbind(1))  # each [B, 1]
+    count = images.shape[1]
+    is_source = (torch.arange(count, device=images.device) < sources)[None]
 
     def each(of_source: torch.Tensor, of_reference: torch.Tensor) -> torch.Tensor:
         return torch.where(is_source, of_source, of_reference)
 
-    zoom = each(look.source_zoom, look.reference_zoom)
-    maps = torch.zeros((*zoom.shape, 2, 3), device=pictures.device)
-    maps[..., 0, 0] = zoom * (1 - 2 * look.flip)
+    zoom = each(augment.source_zoom, augment.reference_zoom)
+    maps = torch.zeros((*zoom.shape, 2, 3), device=images.device)
+    maps[..., 0, 0] = zoom * (1 - 2 * augment.flip)
     maps[..., 1, 1] = zoom
-    # Grid coordinates are two for a whole picture.
-    maps[..., 0, 2] = 2 * each(look.source_x, look.reference_x)
-    maps[..., 1, 2] = 2 * each(look.source_y, look.reference_y)
-    flat = pictures.flatten(0, 1)
+    # A whole image is two units of grid coordinates.
+    maps[..., 0, 2] = 2 * each(augment.source_x, augment.reference_x)
+    maps[..., 1, 2] = 2 * each(augment.source_y, augment.reference_y)
+    flat = images.flatten(0, 1)
     grid = F.affine_grid(maps.flatten(0, 1), list(flat.shape), align_corners=False)
-    moved = F.grid_sample(flat, grid, padding_mode="border", align_corners=False).view_as(pictures)
+    moved = F.grid_sample(flat, grid, padding_mode="border", align_corners=False).view_as(images)
     contrast, saturation, brightness = (
-        value[..., None, None, None] for value in (look.contrast, look.saturation, look.brightness)
+        value[..., None, None, None] for value in (augment.contrast, augment.saturation, augment.brightness)
     )
-    coloured = torch.lerp(moved.mean(2, keepdim=True), moved, saturation)
-    return ((coloured - 0.5) * contrast + 0.5 + brightness).clamp_(0, 1)
+    colored = torch.lerp(moved.mean(2, keepdim=True), moved, saturation)
+    return ((colored - 0.5) * contrast + 0.5 + brightness).clamp_(0, 1)
 
 
 def augment_audio_features(speech: np.ndarray, rng: np.random.Generator, kind: str = "") -> np.ndarray:
-    """Speech features float32 [T, channels] of another loudness and colour, with noise, and in part at their mean.
+    """SpecAugment-style augmentation of speech features float32 [T, channels]: gain, tilt, noise, masking by the mean.
 
-    Of the `kind` "mel", whose channels are frequencies in order, also of another speaker's formants.
-
-    As strong as this because with little data the audio encoder else learns the speakers: on eight speakers, the lip
-    opening that it tells of others' speech correlated 0.40 with the true one after three epochs without it, 0.50 with.
+    Of the `kind` "mel", whose channels are frequencies in order, also vocal tract length perturbation (Jaitly & Hinton
+    2013): other formants. Strong, because on small data the audio encoder otherwise learns the speakers: trained on
+    eight of them for three epochs, the lip opening that it predicts for other speakers correlated 0.50 with the true
+    one, without augmentation 0.40.
     """
     rows, channels = speech.shape
     if kind == "mel":
@@ -124,7 +124,7 @@ def _warp_channels(speech: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _random_span(length: int, share: float, rng: np.random.Generator) -> slice:
-    """A random part of 0 .. length, `share` of it at most."""
+    """A random slice of 0 .. length, at most the fraction `share` of it."""
     width = int(rng.integers(0, int(length * share) + 1))
     first = int(rng.integers(0, length - width + 1))
     return slice(first, first + width)

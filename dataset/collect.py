@@ -32,7 +32,7 @@ def collect_videos(settings: DataSettings) -> Collection:
     """Find the crops of all videos, in the order of their names, and the speech of each clip.
 
     Clip i has the frames from i * clip_length on, and so the feature rows from i * clip_length * rows_per_frame on; a
-    clip after whose beginning the sound ends is left out.
+    clip that is longer than the audio is left out.
     """
     collection = Collection()
     for folder in sorted(settings.crop_face_dir.iterdir()):
@@ -59,7 +59,7 @@ def _collect_video(folder: Path, settings: DataSettings, causes: Counter[str]) -
     for number in numbers:
         first = number * rows
         if first + rows > len(features):
-            causes["the sound ends before the clip does"] += 1
+            causes["the audio ends before the clip does"] += 1
             continue
         prefix = f"{(folder / clip_name(number)).as_posix()}/"
         start = number * settings.clip_length
@@ -68,7 +68,7 @@ def _collect_video(folder: Path, settings: DataSettings, causes: Counter[str]) -
         own_features = np.round(features[first : first + rows], 6) if published else None
         clips.append(Clip(paths, 0 if published else first, own_features))
     if not clips:
-        raise UserError(f"the sound ends before the first usable clip does ({len(features)} rows in {feature_path})")
+        raise UserError(f"the audio ends before the first usable clip does ({len(features)} rows in {feature_path})")
     return Video(name, clips, kind, None if published else feature_path)
 
 

@@ -23,17 +23,17 @@ class UnreadableCropError(Exception):
 
 
 class Crops(Protocol):
-    """Where samples get their pictures from."""
+    """Source of the samples' images."""
 
     def take(self, paths: Sequence[str]) -> torch.Tensor:
-        """What a sample carries of these crops, first dimension K; raises UnreadableCropError."""
+        """What a sample stores of these crops, first dimension K; raises UnreadableCropError."""
 
-    def pictures(self, taken: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """The pictures of a batch of what was taken, [B, K, ...]: uint8 RGB [B, K, H, W, 3] on the device."""
+    def images(self, taken: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """The images of a batch of what was taken, [B, K, ...]: uint8 RGB [B, K, H, W, 3] on the device."""
 
 
 class CropFiles:
-    """Reads crops when they are asked for. `size` is (height, width) in pixels."""
+    """Reads crops when they are needed. `size` is (height, width) in pixels."""
 
     def __init__(self, size: tuple[int, int]):
         self.size = size
@@ -44,14 +44,14 @@ class CropFiles:
 
     def _read(self, path: str) -> torch.Tensor:
         try:
-            picture = read_image(Path(path))
+            image = read_image(Path(path))
         except OSError as error:
             raise UnreadableCropError(f"{path} cannot be read ({error.strerror})") from None
-        if picture is None:
-            raise UnreadableCropError(f"{path} is not a whole picture")
-        return torch.from_numpy(resize_image(picture, *self.size))
+        if image is None:
+            raise UnreadableCropError(f"{path} is not a complete image")
+        return torch.from_numpy(resize_image(image, *self.size))
 
-    def pictures(self, taken: torch.Tensor, device: torch.device) -> torch.Tensor:
+    def images(self, taken: torch.Tensor, device: torch.device) -> torch.Tensor:
         """See Crops."""
         return taken.to(device, non_blocking=True)
 
@@ -60,7 +60,7 @@ class CropMemory:
     """All crops, decoded once and kept in the memory of the machine, or of the device that trains.
 
     Args:
-        paths: every crop that will be asked for.
+        paths: all crops that are needed.
         size: (height, width) in pixels.
         device: where they are kept.
 
@@ -79,7 +79,7 @@ class CropMemory:
         self._stack = torch.empty((len(paths), *size, 3), dtype=torch.uint8, device=device)
         self._rows = {path: row for row, path in enumerate(paths)}
         self._unreadable: dict[str, str] = {}
-        with ThreadPoolExecutor(usable_cores()) as pool:  # OpenCV lets go of the interpreter while it decodes
+        with ThreadPoolExecutor(usable_cores()) as pool:  # OpenCV releases the GIL while it decodes
             list(tqdm(pool.map(self._load, paths), "reading crops", len(paths), unit="crop", disable=None))
 
     def _load(self, path: str) -> None:
@@ -89,21 +89,21 @@ class CropMemory:
             self._unreadable[path] = str(error)
 
     def take(self, paths: Sequence[str]) -> torch.Tensor:
-        """The crops, uint8 [K, H, W, 3]; or, where they are kept on a GPU, only their numbers, int64 [K]."""
+        """The crops, uint8 [K, H, W, 3]; or, if they are kept on a GPU, only their indices, int64 [K]."""
         for path in paths:
             if path in self._unreadable:
                 raise UnreadableCropError(self._unreadable[path])
         rows = torch.tensor([self._rows[path] for path in paths])
         return self._stack[rows] if self._stack.device.type == "cpu" else rows
 
-    def pictures(self, taken: torch.Tensor, device: torch.device) -> torch.Tensor:
+    def images(self, taken: torch.Tensor, device: torch.device) -> torch.Tensor:
         """See Crops."""
         taken = taken.to(device, non_blocking=True)
         return taken if taken.dtype == torch.uint8 else self._stack[taken]
 
 
 def _memory(device: torch.device) -> int:
-    """Free bytes of a GPU; all bytes of the machine, whose free ones the system's file cache hides."""
+    """Free bytes of a GPU; all bytes of the machine, because its file cache hides the free ones."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else sys.maxsize

@@ -16,10 +16,8 @@ import torch
 
 from dataset.person_samples import PersonSamples, read_person
 from models.audio_to_lips import AudioToLipShape
-from models.build import NetworkSettings, make_dinet_networks
 from models.discriminator import min_image_side
 from models.lip_regressor import LipShapeRegressor
-from models.perceptual import PerceptualNetwork
 from utils.checkpoints import (
     AUDIO_ENCODER,
     EMA_SUFFIX,
@@ -41,9 +39,12 @@ from utils.face.landmarks import LIP_SHAPE_VALUES
 from utils.files import file_fingerprint
 from utils.progress import Progress
 from utils.speech.extractor import FeatureExtractor
-from utils.training.networks import OptimisationSettings, TrainingNetworks
-from utils.training.steps import FrameStep, LipSupervision, LossWeights
-from utils.training.trainer import stop_signals
+from utils.training.build import make_dinet_networks
+from utils.training.dinet_step import FrameStep
+from utils.training.lip_supervision import LipSupervision
+from utils.training.networks import TrainingNetworks
+from utils.training.settings import LipSupervisionSettings, LossWeights, NetworkSettings, OptimisationSettings
+from utils.training.signals import stop_signals
 from utils.training.vgg_weights import load_perceptual_network
 
 logger = logging.getLogger(__name__)
@@ -55,11 +56,10 @@ LOSS_WEIGHTS = LossWeights(
     lamb_gan=0.1,
     lamb_l1=3,
     lamb_mouth=10,
-    lamb_lips=1,
     lip_focus=4,
     perception_region="mouth",
 )
-LIP_SUPERVISION = LipSupervision(lip_gain=2.5, swap_speech=0.5)
+LIP_SUPERVISION = LipSupervisionSettings(lamb_lips=1, lip_amplitude=2.5, unpaired_audio=0.5)
 LEARNING_RATE = 2e-4
 WARMUP_STEPS = 30
 """Steps over which the learning rate rises: Adam's first steps are as large as its later ones and point anywhere."""
@@ -213,9 +213,9 @@ class _Fit:
         self._sets, self._frames = (1, 2) if slow else (2, 3)
         self._held_out = samples.held_out_batches(HELD_OUT_FRAMES // 4 if slow else HELD_OUT_FRAMES, self._frames)
         networks = NetworkSettings(
-            load.source_channel,
-            load.ref_channel,
-            metadata.feature_channel,
+            source_channel=load.source_channel,
+            ref_channel=load.ref_channel,
+            feature_channel=metadata.feature_channel,
             D_block_expansion=16,
             D_max_features=64,
             freeze_audio_encoder=True,
@@ -231,19 +231,16 @@ class _Fit:
             DistInfo(),
             device,
         )
-        place = self.networks.to_device
-        perceptual = load_perceptual_network(PerceptualNetwork, SHIPPED / "vgg16_relu3_1.pth", DistInfo())
+        perceptual = load_perceptual_network(SHIPPED / "vgg16_relu3_1.pth", DistInfo())
         regressor, teacher = LipShapeRegressor(), AudioToLipShape(_teacher_channels(), LIP_SHAPE_VALUES)
         load_network(regressor, read_checkpoint(SHIPPED / "mouth_reader.pth", OPTION), LIP_REGRESSOR, OPTION)
         load_network(teacher, read_checkpoint(SHIPPED / "audio_encoder.pth", OPTION), AUDIO_ENCODER, OPTION)
         self.step = FrameStep(
             self.networks,
-            place(perceptual),
             mouth_region(mouth),
             self._weights,
-            place(regressor),
-            place(teacher),
-            LIP_SUPERVISION,
+            perceptual,
+            LipSupervision(LIP_SUPERVISION, regressor, teacher),
         )
         self.state = FitState()
 

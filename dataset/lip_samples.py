@@ -1,4 +1,4 @@
-"""How the lips move: what is learnt from landmarks before a generator is trained."""
+"""Samples with lip-landmark labels: for the lip regressors, and for SyncNet on small data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from dataset.augmentation import augment_audio_features
-from dataset.crops import Crops
 from dataset.manifest import Video
-from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, SampleKey, Samples, SampleSpec, SyncSamples, VideoChoice
+from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, SampleKey, Samples, SampleSpec, VideoChoice
+from dataset.sync_samples import SyncSamples
 from utils.errors import UserError, blame
 from utils.face.landmarks import absolute_lip_shapes, follow_face, lip_shapes, opening_and_width
 from utils.face.openface_csv import read_openface_csv
@@ -18,17 +18,16 @@ LANDMARK_OPTION = "--openface_landmark_dir"
 
 
 class LipSamples:
-    """Five slots of speech and the lip shape of the frame in their middle.
+    """Speech features of five frames and the lip shape in the middle one; without images.
 
-    Gives audio [B, channels, T] and lips [B, LIP_SHAPE_VALUES]. For `dataset.loading.Batches`.
+    Batches have audio [B, channels, T] and lips [B, LIP_SHAPE_VALUES]. For `dataset.loading.Batches`.
 
     Args:
-        videos: of the training json; those without landmarks are refused.
-        crops: not used, as mouth_region_size, augment and option: these samples have no pictures.
+        videos: of the training json; each must have landmarks.
         seed: of the run.
-        augment_audio: disturb the speech.
-        length_power: see VideoChoice.
         landmark_dirs: folders with the videos' landmarks, NAME.csv in OpenFace's layout.
+        augment_audio: augment the speech features.
+        length_power: see VideoChoice.
 
     Raises:
         UserError: landmarks that are missing or unfit.
@@ -37,17 +36,11 @@ class LipSamples:
     def __init__(
         self,
         videos: list[Video],
-        crops: Crops,
-        mouth_region_size: int,
         seed: int,
-        augment: str = "none",
-        augment_audio: bool = False,
-        option: str = "--train_data",
-        length_power: float = 0,
-        *,
         landmark_dirs: Sequence[Path],
+        augment_audio: bool = False,
+        length_power: float = 0,
     ):
-        del crops, mouth_region_size, augment, option  # of samples with pictures
         self.videos = [video for video in videos if video.clips]
         self._choice = VideoChoice(self.videos, length_power)
         self.seed = seed
@@ -84,7 +77,7 @@ class LipSamples:
         return speech, self._lips[video.name][frame]
 
     def prepare(self, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-        """Bring a batch to the device."""
+        """Move a batch to the device."""
         return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
@@ -113,16 +106,16 @@ class MouthSamples(Samples):
         path = self._paths[video.name][rng.integers(len(self._paths[video.name]))]
         return SampleSpec([path], {}, {"lips": self._lips[video.name][int(Path(path).stem)]})
 
-    def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _arrange(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         rows, columns = self.mouth
-        return {"mouths": pictures[:, 0, :, rows, columns]}
+        return {"mouths": images[:, 0, :, rows, columns]}
 
 
 class LipSyncSamples(SyncSamples):
-    """SyncSamples that know how the lips move: how far each of five frames is from their mean.
+    """SyncSamples with the lip motion: opening and width in five frames, minus their mean.
 
-    Gives lips [B, 10], opening and width in each of the mouths' frames, and heard_lips [B, 1 + negatives, 10], the
-    same of the frames that each stretch of speech belongs to, its own first; NaN where unknown.
+    Batches also have lips [B, 10], for the mouths' frames, and audio_lips [B, 1 + negatives, 10], for the frames that
+    each audio window belongs to, that in sync first; NaN where unknown.
 
     Args:
         landmark_dirs: see LipSamples.
@@ -132,18 +125,18 @@ class LipSyncSamples(SyncSamples):
         super().__init__(*args, **options)
         self._measures = {video.name: _measures(read_lip_shapes(video, landmark_dirs)) for video in self.videos}
 
-    def _labels(self, stretches: list[tuple[Video, int]], paths: list[str]) -> dict[str, np.ndarray]:
-        (video, own_row), frame = stretches[0], int(Path(paths[0]).stem)
-        heard = [self._motion(video, frame)]
-        for other, row in stretches[1:]:
-            # Where the whole video's speech is at hand, its rows and frames go along with each other.
+    def _labels(self, windows: list[tuple[Video, int]], paths: list[str]) -> dict[str, np.ndarray]:
+        (video, own_row), frame = windows[0], int(Path(paths[0]).stem)
+        motions = [self._motion(video, frame)]
+        for other, row in windows[1:]:
+            # With the speech of the whole video, a row further is a frame further.
             steps, rest = divmod(row - own_row, video.kind.rows_per_frame)
             known = other is video and video.feature_path is not None and not rest
-            heard.append(self._motion(video, frame + steps) if known else np.full_like(heard[0], np.nan))
-        return {"lips": heard[0], "heard_lips": np.stack(heard)}
+            motions.append(self._motion(video, frame + steps) if known else np.full_like(motions[0], np.nan))
+        return {"lips": motions[0], "audio_lips": np.stack(motions)}
 
     def _motion(self, video: Video, frame: int) -> np.ndarray:
-        """Opening and width of the lips in five frames, beyond their mean, float32 [10]; NaN where unknown."""
+        """Lip opening and width in five frames, minus their mean, float32 [10]; NaN where unknown."""
         measures = self._measures[video.name][max(frame, 0) : frame + CLIP_FRAMES]
         if len(measures) < CLIP_FRAMES or frame < 0:
             return np.full(2 * CLIP_FRAMES, np.nan, np.float32)
@@ -157,9 +150,9 @@ def _no_landmarks(video: Video) -> UserError:
 
 
 def _labelled_frames(video: Video) -> list[tuple[int, int]]:
-    """Numbers of frames from the video's first clip to its last, each with the first row of its speech.
+    """Frame numbers from the video's first clip to its last, each with the first row of its speech features.
 
-    Clips that a crop could not be cut for count too, where the speech of the whole video is at hand.
+    Frames without a crop are included if the speech features of the whole video are known.
     """
     starts = [
         (int(Path(clip.frame_paths[0]).stem), row) for clip, row in zip(video.clips, video.first_rows, strict=True)
@@ -175,7 +168,7 @@ def _labelled_frames(video: Video) -> list[tuple[int, int]]:
 
 
 def read_lip_shapes(video: Video, folders: Sequence[Path]) -> np.ndarray:
-    """Lip shapes of all frames of a video, see lip_shapes and read_points."""
+    """Lip shapes of all frames of a video; see lip_shapes and read_points."""
     return lip_shapes(read_points(video, folders))
 
 

@@ -1,4 +1,4 @@
-"""Batches for training: in an order that can be taken up again anywhere, loaded ahead, brought to the device."""
+"""Batches for training: in a reproducible order that can be resumed anywhere, loaded ahead, moved to the device."""
 
 import atexit
 import itertools
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from dataset.crops import CropFiles, CropMemory, Crops
 from dataset.manifest import Video, read_manifest
 from dataset.samples import SampleKey, Samples, split_videos
+from dataset.settings import LoadingSettings
 from utils.distributed import DistInfo
 from utils.errors import UserError
 from utils.executors import usable_cores
@@ -27,13 +28,15 @@ from utils.speech.features import FeatureKind
 logger = logging.getLogger(__name__)
 
 VALIDATION_EPOCH = 0
-"""Number of the epoch, none of the training's, that samples to report on are drawn from."""
+"""Epoch number that validation samples are drawn from; that of no training epoch."""
+_PREFETCH = 4
+"""Batches that each loader process works ahead."""
 
 
 class ResumableBatchSampler:
-    """Sample keys of one process's part of each batch, from (epoch, step) on, without end.
+    """Endless sample keys of one process's part of each batch, beginning at (epoch, step).
 
-    An epoch is a permutation of its samples that seed and epoch determine; what does not fill a batch is left out.
+    Each epoch is a permutation of its samples, given by seed and epoch; an incomplete last batch is left out.
     """
 
     def __init__(self, samples: int, batch_size: int, seed: int, dist_info: DistInfo, epoch: int, step: int):
@@ -55,17 +58,16 @@ class ResumableBatchSampler:
 
 
 class Batches:
-    """Gives batches of samples, of this process's share, on the device.
+    """Batches of samples, this process's part of them, on the device.
 
     Args:
-        samples: what to draw.
+        samples: kind of samples, see Samples and LipSamples.
         repeats: how often an epoch takes each video (`--augment_num`).
-        batch_size: samples a step, over all processes together.
+        batch_size: samples per step, over all processes together.
         seed: of the run.
-        dist_info: those that train together.
+        dist_info: of the distributed training.
         device: where the batches go.
-        workers: processes that load; with 0 a thread does.
-        prefetch: batches that each of them works ahead.
+        workers: loader processes; 0: a thread of this one.
 
     Raises:
         UserError: a batch that the samples cannot fill or the processes cannot share.
@@ -80,7 +82,6 @@ class Batches:
         dist_info: DistInfo,
         device: torch.device,
         workers: int = 0,
-        prefetch: int = 4,
     ):
         self.samples = samples
         self.epoch_samples = len(samples.videos) * repeats
@@ -99,15 +100,14 @@ class Batches:
         self.dist_info = dist_info
         self.device = device
         self.workers = workers
-        self.prefetch = prefetch
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch; at least 1."""
+        """Batches per epoch; at least 1."""
         return self.epoch_samples // self.batch_size
 
     def stream(self, epoch: int, step: int) -> Iterator[dict[str, torch.Tensor]]:
-        """Batches from step number `step` (from 0) of an epoch on, epoch after epoch without end.
+        """Endless batches, beginning at step `step` (from 0) of an epoch.
 
         Raises:
             UserError: too many crops cannot be read.
@@ -118,17 +118,17 @@ class Batches:
             batch_size=None,  # the order gives whole batches
             sampler=order,
             num_workers=self.workers,
-            prefetch_factor=self.prefetch if self.workers else None,
+            prefetch_factor=_PREFETCH if self.workers else None,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # the global one is part of what is resumed
-            # Starting afresh would take each worker seconds; a forked one shares what is in memory.
+            generator=torch.Generator(),  # not the global one, whose state is resumed
+            # A spawned worker takes seconds to start; a forked one shares the memory of its parent.
             multiprocessing_context=_context() if self.workers else None,
         )
-        return self._prepared(loader if self.workers else in_background(loader, self.prefetch))
+        return self._prepared(loader if self.workers else in_background(loader, _PREFETCH))
 
     def validation(self, count: int) -> Iterator[dict[str, torch.Tensor]]:
-        """This process's share of `count` samples, the same ones in the same batches each time."""
+        """This process's part of `count` samples, the same ones in the same batches each time."""
         share = range(self.dist_info.rank, count, self.dist_info.world_size)
         size = max(1, self.batch_size // self.dist_info.world_size)
         batches = (
@@ -145,28 +145,8 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class LoadingSettings:
-    """What to train on and how to load it; the names are those of the options."""
-
-    train_data: Path
-    val_data: Path | None = None
-    hold_out: float = 0
-    augment_num: int = 32
-    batch_size: int = 24
-    seed: int = 456
-    mouth_region_size: int = 64
-    audio_channel: int | None = None
-    augment: str = "none"
-    augment_audio: bool = False
-    length_power: float = 0
-    cache: str = "none"
-    num_workers: int | None = None
-    prefetch: int = 4
-
-
-@dataclass(frozen=True)
 class TrainingData:
-    """Batches to train on, batches to report on by name, and the kind of speech features of all."""
+    """Batches to train on, held-out batches by name, and the kind of speech features of all."""
 
     train: Batches
     held_out: dict[str, Batches]
@@ -180,14 +160,14 @@ def open_training_data(
     device: torch.device,
     make_held_out: Callable[..., Samples] | None = None,
 ) -> TrainingData:
-    """Open the training json and what is held out.
+    """Open the training json and the held-out data.
 
     Args:
-        make_samples: kind of samples, takes what `Samples` takes.
+        make_samples: kind of samples; takes the arguments of `Samples`, videos by position, the others by name.
         settings: see LoadingSettings.
-        dist_info: those that train together.
+        dist_info: of the distributed training.
         device: where the batches go.
-        make_held_out: kind of the samples held out, if another one.
+        make_held_out: kind of the held-out samples, if it is another one.
 
     Raises:
         UserError: a json, crops or speech features that are missing or unfit.
@@ -208,9 +188,9 @@ def open_training_data(
     train = Batches(
         make_samples(
             videos,
-            _open_crops(settings.cache, videos, size, device),
-            size,
-            seed,
+            crops=_open_crops(settings.cache, videos, size, device),
+            mouth_region_size=size,
+            seed=seed,
             augment=settings.augment,
             augment_audio=settings.augment_audio,
             length_power=settings.length_power,
@@ -221,7 +201,6 @@ def open_training_data(
         dist_info,
         device,
         workers,
-        settings.prefetch,
     )
     reports = {"held_out": (held, "--hold_out")} if held else {}
     if settings.val_data is not None:
@@ -229,14 +208,16 @@ def open_training_data(
         if others[0].kind != kind:
             raise UserError(
                 f"--val_data: {settings.val_data} holds {others[0].kind.name} features and --train_data {kind.name}; "
-                "prepare both alike"
+                "prepare both the same way"
             )
         _check_prepared(others, "--val_data")
         reports["val"] = (others, "--val_data")
     held_out = {
         name: Batches(
-            (make_held_out or make_samples)(some, CropFiles(network_size(size)), size, seed, option=option),
-            settings.batch_size,  # one video is enough for a batch: nothing is trained on it
+            (make_held_out or make_samples)(
+                some, crops=CropFiles(network_size(size)), mouth_region_size=size, seed=seed, option=option
+            ),
+            settings.batch_size,  # one video fills a batch: nothing is trained on it
             settings.batch_size,
             seed,
             dist_info,
@@ -248,14 +229,14 @@ def open_training_data(
 
 
 def _default_workers(device: torch.device, cached: bool, dist_info: DistInfo) -> int:
-    """Loader processes where `--num_workers` is not given; what is cached needs none."""
+    """Loader processes if `--num_workers` is not given; cached crops need none."""
     if cached:
         return 0
     return min(8, max(1, usable_cores() // dist_info.world_size - 1)) if device.type == "cuda" else 1
 
 
 def _check_prepared(videos: list[Video], option: str) -> None:
-    """See that each video's speech and first crop are there, which finds a folder that was moved or removed.
+    """Check that each video's speech features and first crop exist: a folder may have been moved or removed.
 
     Raises:
         UserError: naming a file.
@@ -282,7 +263,7 @@ def _open_crops(cache: str, videos: list[Video], mouth_region_size: int, device:
 
 
 def _end_workers() -> None:
-    """At the interpreter's end: it asks daemons by SIGTERM, which loader processes ignore, and waits for them."""
+    """At exit the interpreter ends daemons by SIGTERM, which loader processes ignore, and would wait for them."""
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

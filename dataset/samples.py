@@ -1,7 +1,7 @@
-"""Training samples: which crops and which speech make one, and how a batch of them becomes the networks' input.
+"""Training samples: which crops and speech features make one, and how a batch of them becomes the networks' input.
 
-Every sample is drawn by a generator seeded with the run's seed, the epoch and the sample's index in it, so that it is
-the same in every process, after every interruption.
+Every sample is drawn by a generator seeded with the run's seed, the epoch and the sample's index in it: it is the same
+in every process and after every interruption.
 """
 
 import logging
@@ -22,32 +22,26 @@ from utils.face.crop_geometry import mouth_region
 logger = logging.getLogger(__name__)
 
 CLIP_LENGTH = 9
-"""Frames of a clip, and slots of speech that SyncNet hears."""
+"""Frames of a clip, and of the audio window of SyncNet."""
 CLIP_FRAMES = 5
-"""Frames that SyncNet and the clip discriminator see, and slots of speech that the generator hears."""
+"""Frames that SyncNet and the clip discriminator see, and of the audio window of the generator."""
 MARGIN = (CLIP_LENGTH - CLIP_FRAMES) // 2
-"""Slots of speech on each side of what is seen."""
+"""Frames of audio on each side of the five frames that are seen."""
 REFERENCES = 5
-MIN_SHIFT, MAX_SHIFT = 5, 15
-"""Frames by which speech is shifted against the mouth to make a negative of the same video."""
-OTHER_VIDEO_SHARE = 0.25
-"""Share of SyncNet's training negatives that take the speech of another video: easier than shifted ones."""
-NEGATIVES = 16
-"""Stretches of speech that do not belong to a mouth, in SyncNet's training: hearing them costs little."""
 MAX_RETRIES = 20
-"""Samples in a row with an unreadable crop after which the data is taken to be unusable."""
+"""Give up after this many unreadable crops in a row."""
 
 
 @dataclass(frozen=True)
 class SampleKey:
-    """Names a sample: number `index` of the epoch takes video `index` modulo the number of videos."""
+    """Identifies a sample of an epoch."""
 
     epoch: int
     index: int
 
 
 class SampleSpec(NamedTuple):
-    """What a sample is made of: the crops' paths, and, by name, its speech float32 [..., T, channels] and labels."""
+    """What a sample is made of: paths of the crops and, by name, speech features [..., T, channels] and labels."""
 
     paths: list[str]
     speech: dict[str, np.ndarray]
@@ -55,7 +49,7 @@ class SampleSpec(NamedTuple):
 
 
 def split_videos(videos: list[Video], share: float) -> tuple[list[Video], list[Video]]:
-    """Split off the last `share` of every video's clips, rounded down: (what is left, what was split off)."""
+    """Split off the last `share` of every video's clips, rounded down: (remaining, split off)."""
     held = {video.name: int(len(video.clips) * share) for video in videos}
     rest = [replace(video, clips=video.clips[: len(video.clips) - held[video.name]]) for video in videos]
     parts = [
@@ -69,8 +63,8 @@ class VideoChoice:
 
     Args:
         videos: to choose from.
-        length_power: a video with n clips is drawn with a probability in proportion to n ** length_power; with 0, each
-            video as often as the others, as published.
+        length_power: a video with n clips is drawn with a probability proportional to n ** length_power; with 0 sample
+            `index` takes video `index` modulo the number of videos, as published.
     """
 
     def __init__(self, videos: list[Video], length_power: float = 0):
@@ -89,16 +83,16 @@ class VideoChoice:
 
 
 class Samples:
-    """What all kinds of samples share.
+    """Base class of samples with images.
 
     Args:
         videos: at least one.
-        crops: where pictures come from.
+        crops: source of the images.
         mouth_region_size: side of the mouth region in pixels.
         seed: of the run.
-        augment: "look" flips and recolours the pictures, "all" moves them, too, "none" leaves them.
-        augment_audio: disturb the speech.
-        option: command line option that `videos` came from, for error messages.
+        augment: "none", "color" (flips and colors) or "all" (shifts and zooms as well).
+        augment_audio: augment the speech features.
+        option: that named `videos`, for error messages.
         length_power: see VideoChoice.
 
     Raises:
@@ -129,7 +123,7 @@ class Samples:
         self._reported: set[str] = set()
 
     def _usable(self, videos: list[Video], option: str) -> list[Video]:
-        """The videos with enough clips, clips of too few frames left out."""
+        """The videos with enough clips, without clips of too few frames."""
         whole = [
             replace(video, clips=[clip for clip in video.clips if len(clip.frame_paths) >= CLIP_LENGTH])
             for video in videos
@@ -155,7 +149,7 @@ class Samples:
     def __getitem__(self, keys: Sequence[SampleKey]) -> dict[str, torch.Tensor] | UserError:
         """A batch: tensors with the samples on their first dimension.
 
-        A UserError is returned, not raised: it has to come out of a loader process in one line.
+        A UserError is returned, not raised, so that it comes out of a loader process in one line.
         """
         try:
             samples = [self._sample(key) for key in keys]
@@ -168,7 +162,7 @@ class Samples:
         problem = ""
         for attempt in range(MAX_RETRIES):
             rng = np.random.default_rng((self.seed, key.epoch, key.index, attempt))
-            if attempt > MAX_RETRIES // 2:  # nothing of this video can be read, it seems
+            if attempt > MAX_RETRIES // 2:  # this video seems to be unreadable
                 video = self.videos[rng.integers(len(self.videos))]
             paths, speech, labels = self._draw(video, rng)
             try:
@@ -180,12 +174,13 @@ class Samples:
             for name, values in labels.items():
                 sample[name] = torch.from_numpy(values)
             if self.augment_audio:
-                speech = {name: self._disturb(values, video.kind.name, rng) for name, values in speech.items()}
-            # [..., T, channels] to [..., channels, T], the networks' way.
+                kind = video.kind.name
+                speech = {name: self._augment_audio(values, kind, rng) for name, values in speech.items()}
+            # [..., T, channels] to [..., channels, T], as the networks expect.
             for name, values in speech.items():
                 sample[name] = torch.from_numpy(np.ascontiguousarray(values.swapaxes(-1, -2)))
             if self.augment != "none":
-                sample["look"] = sample_image_augment(rng, self.augment)
+                sample["augment"] = sample_image_augment(rng, self.augment)
             return sample
         raise UserError(
             f"{self.option}: too many crops of it cannot be read, such as {problem}; "
@@ -193,33 +188,35 @@ class Samples:
         )
 
     @staticmethod
-    def _disturb(speech: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    def _augment_audio(speech: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
         windows = speech.reshape(-1, *speech.shape[-2:])
         return np.stack([augment_audio_features(window, rng, kind) for window in windows]).reshape(speech.shape)
 
     def _report(self, problem: str) -> None:
         if problem not in self._reported:
             self._reported.add(problem)
-            logger.warning(f"{problem}: another sample is taken in its place")
+            logger.warning(f"{problem}: replaced by another sample")
 
     def _draw(self, video: Video, rng: np.random.Generator) -> SampleSpec:
         """Draw a sample of a video."""
         raise NotImplementedError
 
     def prepare(self, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-        """Bring a batch to the device as what the training step takes."""
-        pictures = self.crops.pictures(batch["crops"], device).permute(0, 1, 4, 2, 3).float().div_(255)
-        if "look" in batch:
-            pictures = apply_image_augment(pictures, batch["look"].to(device, non_blocking=True), self._source_count)
+        """Move a batch to the device, as the arguments of the training step."""
+        images = self.crops.images(batch["crops"], device).permute(0, 1, 4, 2, 3).float().div_(255)
+        if "augment" in batch:
+            images = apply_image_augment(images, batch["augment"].to(device, non_blocking=True), self._source_count)
         others = {
-            name: value.to(device, non_blocking=True) for name, value in batch.items() if name not in ("crops", "look")
+            name: value.to(device, non_blocking=True)
+            for name, value in batch.items()
+            if name not in ("crops", "augment")
         }
-        return self._arrange(pictures) | others
+        return self._arrange(images) | others
 
     _source_count = 1
 
-    def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The step's picture arguments from float RGB [B, K, 3, H, W] in [0, 1]."""
+    def _arrange(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The step's image arguments, from float RGB [B, K, 3, H, W] in [0, 1]."""
         raise NotImplementedError
 
 
@@ -230,7 +227,7 @@ def draw_clip(video: Video, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def speech_window(video: Video, clip: int, frame: int, frames: int) -> np.ndarray:
-    """Speech of `frames` frames of a clip from frame number `frame` on, float32 [frames * rows_per_frame, channels]."""
+    """Speech features of `frames` frames of a clip from `frame` on, float32 [frames * rows_per_frame, channels]."""
     rows = video.kind.rows_per_frame
     return video.speech_rows(video.first_rows[clip] + frame * rows, frames * rows)
 
@@ -247,7 +244,7 @@ class _ReferencedSamples(Samples):
         return "" if self.may_repeat_source else " (or use --reference_may_repeat_source)"
 
     def _draw_references(self, video: Video, source: int, rng: np.random.Generator) -> list[str]:
-        """References from as many different clips as there are, and different frames of a clip that serves twice."""
+        """References from as many different clips as possible, and different frames of a clip that is used twice."""
         clips = [clip for number, clip in enumerate(video.clips) if self.may_repeat_source or number != source]
         order = rng.permutation(len(clips))
         paths = []
@@ -259,12 +256,12 @@ class _ReferencedSamples(Samples):
 
 
 class FrameSamples(_ReferencedSamples):
-    """Frame stage: one source frame (of frames 2..6 of a clip), its five slots of speech, five references.
+    """Frame stage: one source frame (of frames 2..6 of a clip), audio of five frames, five references.
 
-    Gives source [B, 3, H, W] and reference [B, 15, H, W], RGB in [0, 1], and audio [B, channels, T].
+    Batches have source [B, 3, H, W] and reference [B, 15, H, W], RGB in [0, 1], and audio [B, channels, T].
 
     Args:
-        frames_per_sample: K source frames that share the references, of different clips where the video has enough;
+        frames_per_sample: K source frames that share the references, of different clips if the video has enough;
             with K above 1, source is [B, K, 3, H, W] and audio [B, K, channels, T].
     """
 
@@ -282,7 +279,7 @@ class FrameSamples(_ReferencedSamples):
         return SampleSpec([video.clips[clip].frame_paths[frame], *references], {"audio": audio})
 
     def _draw_several(self, video: Video, rng: np.random.Generator) -> SampleSpec:
-        """Draw a sample of several source frames; no clip gives both a source and a reference if there are two."""
+        """Draw a sample of several source frames; no clip has both a source and a reference if there are two."""
         order = [int(clip) for clip in rng.permutation(len(video.clips))]
         reference_clips = min(REFERENCES, max(1, len(order) - self._source_count))
         source_clips = order[reference_clips:] or order
@@ -298,15 +295,15 @@ class FrameSamples(_ReferencedSamples):
             references += [frames[frame] for frame in rng.choice(len(frames), count, replace=False)]
         return SampleSpec([*sources, *references], {"audio": np.stack(audio)})
 
-    def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        sources, references = pictures[:, : self._source_count], pictures[:, self._source_count :]
+    def _arrange(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        sources, references = images[:, : self._source_count], images[:, self._source_count :]
         return {"source": sources if self._source_count > 1 else sources[:, 0], "reference": references.flatten(1, 2)}
 
 
 class ClipSamples(_ReferencedSamples):
-    """Clip stage: frames 2..6 of a clip, each with its speech and five references, and the nine slots of the clip.
+    """Clip stage: frames 2..6 of a clip, each with its audio and five references, and the audio of all nine frames.
 
-    Gives source [B, 5, 3, H, W] and reference [B, 5, 15, H, W], RGB in [0, 1], audio [B, 5, channels, T] and
+    Batches have source [B, 5, 3, H, W] and reference [B, 5, 15, H, W], RGB in [0, 1], audio [B, 5, channels, T] and
     clip_audio [B, channels, T'].
     """
 
@@ -324,75 +321,6 @@ class ClipSamples(_ReferencedSamples):
         }
         return SampleSpec(paths, speech)
 
-    def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        references = pictures[:, CLIP_FRAMES:].unflatten(1, (CLIP_FRAMES, REFERENCES))
-        return {"source": pictures[:, :CLIP_FRAMES], "reference": references.flatten(2, 3)}
-
-
-class SyncSamples(Samples):
-    """SyncNet: the mouth in five frames, the nine slots of speech that belong to it, and stretches that do not.
-
-    A negative is the video's own speech, shifted by 5 to 15 frames, or that of another video (`other_video_share` of
-    them, and where a video is too short).
-    Gives mouths [B, 15, m, m], RGB in [0, 1], audio [B, channels, T] and negative_audio [B, `negatives`, channels, T].
-    """
-
-    _source_count = CLIP_FRAMES
-
-    def __init__(self, *args, other_video_share: float = OTHER_VIDEO_SHARE, negatives: int = NEGATIVES, **options):
-        super().__init__(*args, **options)
-        self.other_video_share = other_video_share
-        self.negatives = negatives
-        only = self.videos[0]
-        # With two clips' worth of speech, every stretch of nine frames has another five frames before or after it.
-        if len(self.videos) == 1 and len(only.speech) < 2 * CLIP_LENGTH * only.kind.rows_per_frame:
-            raise UserError(
-                f"{self.option}: {only.name}, its only video, is too short to shift the speech; prepare more videos"
-            )
-
-    def _draw(self, video: Video, rng: np.random.Generator) -> SampleSpec:
-        clip, first = draw_clip(video, rng)
-        frame, step = first + MARGIN, video.kind.rows_per_frame
-        if video.feature_path is not None:
-            # The whole video's speech is at hand: any five frames of the clip will do, if the speech goes that far.
-            start = video.first_rows[clip] + (first - MARGIN) * step
-            last = len(video.speech) - CLIP_LENGTH * step
-            fits = [i for i in range(2 * MARGIN + 1) if 0 <= start + i * step <= last]
-            frame = first + int(rng.choice(fits or [MARGIN]))
-        row = video.first_rows[clip] + (frame - MARGIN) * step
-        paths = video.clips[clip].frame_paths[frame : frame + CLIP_FRAMES]
-        stretches = [(video, row), *self._negative_stretches(video, row, rng)]
-        heard = np.stack([video.speech_rows(row, CLIP_LENGTH * step) for video, row in stretches])
-        return SampleSpec(paths, {"audio": heard[0], "negative_audio": heard[1:]}, self._labels(stretches, paths))
-
-    def _labels(self, stretches: list[tuple[Video, int]], paths: list[str]) -> dict[str, np.ndarray]:
-        """What else is known of the mouths and the stretches of speech, by name."""
-        del stretches, paths
-        return {}
-
-    def _negative_stretches(self, video: Video, row: int, rng: np.random.Generator) -> list[tuple[Video, int]]:
-        """Video and first row of each of the stretches that do not belong to the one at `row`."""
-        shifted = self._shifted_rows(video, row)
-        others = [other for other in self.videos if other is not video]
-        foreign = rng.random(self.negatives) < self.other_video_share if others else np.zeros(self.negatives, bool)
-        if not shifted:
-            foreign[:] = True
-        stretches = []
-        for _ in range(foreign.sum()):
-            other = others[rng.integers(len(others))]
-            clip, first = draw_clip(other, rng)
-            stretches.append((other, other.first_rows[clip] + first * other.kind.rows_per_frame))
-        own = self.negatives - len(stretches)
-        return stretches + [(video, int(row)) for row in rng.choice(shifted, own, replace=own > len(shifted))]
-
-    @staticmethod
-    def _shifted_rows(video: Video, row: int) -> list[int]:
-        """First rows of nine slots that lie 5 to 15 frames before or after those at `row`."""
-        step = video.kind.rows_per_frame
-        last = len(video.speech) - CLIP_LENGTH * step
-        shifts = [*range(-MAX_SHIFT, 1 - MIN_SHIFT), *range(MIN_SHIFT, MAX_SHIFT + 1)]
-        return [row + shift * step for shift in shifts if 0 <= row + shift * step <= last]
-
-    def _arrange(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        rows, columns = self.mouth
-        return {"mouths": pictures[..., rows, columns].flatten(1, 2)}
+    def _arrange(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        references = images[:, CLIP_FRAMES:].unflatten(1, (CLIP_FRAMES, REFERENCES))
+        return {"source": images[:, :CLIP_FRAMES], "reference": references.flatten(2, 3)}

@@ -269,7 +269,7 @@ class DINet(nn.Module):
         return made[:, :, 4 * (shown - first_out) :]
 
     def encode_audio(self, audio: torch.Tensor) -> torch.Tensor:
-        """Audio embedding [B, AUDIO_CHANNELS] of speech features [B, audio_channel, T].
+        """Audio embedding [B, AUDIO_EMBEDDING_DIM] of speech features [B, audio_channel, T].
 
         Embeddings longer than `max_audio_norm` are scaled down to it: far beyond those of the training, AdaAT moves
         lips over the nose.

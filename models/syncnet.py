@@ -1,4 +1,4 @@
-"""SyncNet: does the mouth of five frames belong to the audio of nine (two more on each side)?"""
+"""SyncNet: scores whether the mouth in five frames and the audio of nine (two more on each side) are in sync."""
 
 import torch
 import torch.nn.functional as F
@@ -7,8 +7,8 @@ from torch import nn
 from .blocks import DownBlock, ResBlock, SameBlock
 from .losses import CLIP_FRAMES
 
-FIRST_SCORES = 0.1
-"""Standard deviation of the scores, about 0.5, that training starts from."""
+INITIAL_SCORE_STD = 0.1
+"""Standard deviation of the initial scores, whose mean is 0.5."""
 
 
 def _face_conv(in_channels: int, channels: int) -> nn.Sequential:
@@ -35,7 +35,7 @@ def _audio_conv(in_channels: int, channels: int) -> nn.Sequential:
 
 
 class FaceEncoder(nn.Module):
-    """Mouth squares of five frames, [B, in_channels, m, m], to a map [B, out_dim, m / 32, m / 32]."""
+    """Mouth regions of five frames on channels, [B, in_channels, m, m], to [B, out_dim, m / 32, m / 32]."""
 
     def __init__(self, in_channels: int, out_dim: int):
         super().__init__()
@@ -47,7 +47,7 @@ class FaceEncoder(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """Audio rows [B, in_channels, T] to one code [B, out_dim]: the mean over time."""
+    """Speech features [B, in_channels, T] to an embedding [B, out_dim]: the mean over time."""
 
     def __init__(self, in_channels: int, out_dim: int):
         super().__init__()
@@ -71,37 +71,62 @@ class SyncNet(nn.Module):
             nn.Conv2d(out_dim, 1, 3, padding=1),
         )
 
-    def forward(self, image: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
-        """Score a clip.
+    def forward(
+        self, image: torch.Tensor, audio: torch.Tensor, negative_audio: torch.Tensor | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Score clips.
 
         Args:
-            image: mouth squares of five frames side by side on channels, RGB in [0, 1], [B, 15, m, m].
-            audio: the audio rows of nine frames, [B, in_channel_audio, T].
+            image: mouth regions of five frames on channels, RGB in [0, 1], [B, 15, m, m].
+            audio: the speech features of nine frames, [B, in_channel_audio, T].
+            negative_audio: speech features that are not in sync, [B, N, in_channel_audio, T]; only in training.
 
         Returns:
-            Score map [B, 1, m / 32, m / 32], unbounded.
+            Score map [B, 1, m / 32, m / 32], unbounded; with `negative_audio` what `score_pairs` returns.
         """
+        if negative_audio is not None:  # DistributedDataParallel and torch.compile know of forward only
+            return self.score_pairs(image, audio, negative_audio)
         return self.score(self.face_encoder(image), self.audio_encoder(audio))
 
-    def score(self, face: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """Score map [B, 1, h, w] from the face encoder's map [B, out_dim, h, w] and audio codes [B, out_dim]."""
-        repeated = code[:, :, None, None].expand(-1, -1, *face.shape[2:])
+    def score(self, face: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """Score map [B, 1, h, w] from the face encoder's map [B, out_dim, h, w] and audio embeddings [B, out_dim]."""
+        repeated = embedding[:, :, None, None].expand(-1, -1, *face.shape[2:])
         return self.merge_encoder(torch.cat([face, repeated], 1))
+
+    def score_pairs(
+        self, image: torch.Tensor, audio: torch.Tensor, negative_audio: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Score the same mouths with their own and with other audio, encoding each mouth once; arguments as in forward.
+
+        Returns:
+            Score maps of the pairs in sync [B, h, w] and of the others [B, N, h, w]; embeddings of the mouths
+            [B, out_dim] and of the audio [B, 1 + N, out_dim], that in sync first, both before their last ReLU.
+        """
+        *layers, last = self.face_encoder.face_conv
+        face_map = last.conv(nn.Sequential(*layers)(image))
+        face = last.activate(face_map.clone())  # a copy, as it works in place
+        *layers, last = self.audio_encoder.audio_conv
+        windows = torch.cat([audio[:, None], negative_audio], 1)
+        audio_map = last.conv(nn.Sequential(*layers)(windows.flatten(0, 1)))
+        embeddings = last.activate(audio_map.clone()).mean(2)
+        count = windows.shape[1]
+        scores = self.score(face.repeat_interleave(count, 0), embeddings).squeeze(1).unflatten(0, (-1, count))
+        return scores[:, 0], scores[:, 1:], face_map.mean((2, 3)), audio_map.mean(2).unflatten(0, (-1, count))
 
 
 @torch.no_grad()
 def lsuv_init_(network: SyncNet, mouths: torch.Tensor, audio: torch.Tensor) -> None:
-    """Draw weights to train from, fitted to the data: every convolution gives zero mean and unit variance a channel.
+    """Data-dependent initialisation, LSUV (Mishkin & Matas 2016): each convolution has zero mean, unit variance.
 
-    SyncNet has no normalisation: with PyTorch's own initialisation the face code of different pictures differs by
-    1e-6, and what differs is the person. The first convolution therefore compares frames: one blurred filter in all
-    of them, times weights that add up to zero over the five. So lips are read after 2,000 samples (the motion of
-    their opening correlates 0.55 with the landmarks', on people held out); without it, not after 5,000.
+    SyncNet has no normalisation: with PyTorch's own initialisation the face embeddings of different images differ by
+    1e-6, and by the person rather than the lips. The first convolution therefore compares frames: one blurred filter in
+    all of them, times weights that add up to zero over the five. The motion of the lip opening is then predicted after
+    2,000 samples (correlation 0.55 with the landmarks, on people held out); without it, not after 5,000.
 
     Args:
         network: on the device of the data.
-        mouths: mouth squares [B, 15, m, m], as to be trained on; some 30 of different videos are enough.
-        audio: their speech [B, in_channel_audio, T].
+        mouths: mouth regions [B, 15, m, m], as to be trained on; some 30 of different videos are enough.
+        audio: their speech features [B, in_channel_audio, T].
     """
     convolutions = [module for module in network.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d))]
     for convolution in convolutions:
@@ -128,5 +153,5 @@ def lsuv_init_(network: SyncNet, mouths: torch.Tensor, audio: torch.Tensor) -> N
         for hook in hooks:
             hook.remove()
     last = network.merge_encoder[-1]
-    last.weight.mul_(FIRST_SCORES)
-    last.bias.mul_(FIRST_SCORES).add_(0.5)
+    last.weight.mul_(INITIAL_SCORE_STD)
+    last.bias.mul_(INITIAL_SCORE_STD).add_(0.5)

@@ -241,7 +241,7 @@ def test_clips_after_the_end_of_the_sound_are_left_out_and_counted(talk, monkeyp
     write_speech(talk / DATA / "split_video_25fps_audio" / "talk25.wav", 1.0)  # 25 frames of 45
     run_inline(monkeypatch, talk, "--extract_audio_feature --crop_face --generate_training_json")
     assert len(read_manifest(talk / DATA / "training_json.json")[0].clips) == 2
-    assert "3 clips not used: the sound ends before the clip does" in caplog.text
+    assert "3 clips not used: the audio ends before the clip does" in caplog.text
 
 
 def test_removed_clips_stay_out_of_the_json(talk, monkeypatch):

@@ -25,8 +25,8 @@ from utils.dubbing import LoadSettings, load_dubber
 from utils.errors import UserError
 from utils.face.landmarks import LIP_SHAPE_VALUES
 from utils.speech.extractor import FeatureExtractor
-from utils.training.audio_stage import load_lip_teacher
-from utils.training.mouth_reader_stage import load_mouth_reader
+from utils.training.pretrained import load_lip_supervision
+from utils.training.settings import LipSupervisionSettings
 
 METADATA = Metadata(64, "mel", 80, 4, 32)
 
@@ -67,8 +67,13 @@ def test_teachers_of_the_lips(tmp_path):
     write_checkpoint(tmp_path / "m.pth", {LIP_REGRESSOR: LipShapeRegressor()}, {}, 1, METADATA)
     export(tmp_path / "a.pth", tmp_path / "small_a.pth")
     export(tmp_path / "m.pth", tmp_path / "small_m.pth")
-    assert load_lip_teacher(tmp_path / "small_a.pth", METADATA) is not None
-    assert next(load_mouth_reader(tmp_path / "small_m.pth").parameters()).dtype == torch.float32
+    settings = LipSupervisionSettings(
+        pretrained_mouth_reader_path=tmp_path / "small_m.pth",
+        pretrained_audio2lip_path=tmp_path / "small_a.pth",
+        lip_amplitude=2.0,
+    )
+    lips = load_lip_supervision(settings.resolve(), METADATA)
+    assert next(lips.regressor.parameters()).dtype == next(lips.audio2lip.parameters()).dtype == torch.float32
 
 
 def test_checkpoints_are_averaged_by_their_shares(tmp_path):

@@ -13,7 +13,6 @@ import torch
 from helpers.training_data import PARSERS, PROJECT, run_script, train_here, write_perceptual_weights, write_training_set
 
 from dataset.manifest import read_manifest
-from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
 from utils.checkpoints import SYNCNET, Metadata, read_checkpoint, write_checkpoint
 from utils.distributed import DistInfo
@@ -21,10 +20,12 @@ from utils.dubbing.settings import SHIPPED_WEIGHTS
 from utils.errors import UserError
 from utils.face.landmarks import LandmarkTable
 from utils.face.openface_csv import write_openface_csv
-from utils.training.build import NetworkSettings, make_dinet_networks
+from utils.training.build import make_dinet_networks
 from utils.training.checkpoint_folder import CheckpointFolder
 from utils.training.log import TrainingLog
-from utils.training.trainer import StopSignals, check_metadata
+from utils.training.pretrained import check_metadata
+from utils.training.settings import NetworkSettings
+from utils.training.signals import StopSignals
 from utils.training.vgg_weights import load_perceptual_network
 
 SMALL = ("--mouth_region_size", 32, "--D_num_blocks", 3, "--D_block_expansion", 8)
@@ -197,14 +198,15 @@ def test_a_mouth_reader_learns_and_shows_a_generator_the_lips(tmp_path):
                "--non_decay", 1, "--decay", 0, "--result_path", tmp_path / "audio")  # fmt: skip
     teacher = tmp_path / "audio/audio_encoder_model_epoch_1.pth"
     generator = tmp_path / "frame/netG_model_epoch_1.pth"
-    taught = ("--pretrained_mouth_reader_path", reader, "--lamb_perception", 0, "--lip_gain", 2, "--swap_speech", 0.5)
+    taught = ("--pretrained_mouth_reader_path", reader, "--lamb_perception", 0, "--lip_amplitude", 2,
+              "--unpaired_audio", 0.5)  # fmt: skip
     for command, stage in ((frame_command(), "frame"), (clip_command(), "clip")):
         start = ("--lamb_syncnet_perception", 0, "--pretrained_frame_DINet_path", generator) if stage == "clip" else ()
-        train_here(*command, *taught, *start, "--train_data", data, "--lip_teacher_path", teacher,
+        train_here(*command, *taught, *start, "--train_data", data, "--pretrained_audio2lip_path", teacher,
                    "--feature_channel", 32, "--result_path", tmp_path / f"taught_{stage}")  # fmt: skip
         assert (tmp_path / f"taught_{stage}/netG_model_epoch_1.pth").is_file()
-    with pytest.raises(UserError, match=r"^--lip_teacher_path: .* \(net_a\) is needed"):
-        train_here(*frame_command(), *taught, "--train_data", data, "--lip_teacher_path", generator,
+    with pytest.raises(UserError, match=r"^--pretrained_audio2lip_path: .* \(net_a\) is needed"):
+        train_here(*frame_command(), *taught, "--train_data", data, "--pretrained_audio2lip_path", generator,
                    "--result_path", tmp_path / "other")  # fmt: skip
     with pytest.raises(
         UserError, match=r"^--pretrained_mouth_reader_path: .* a lip shape regressor \(net_m\) is needed"
@@ -275,16 +277,17 @@ def test_a_training_without_any_loss_is_refused(capsys):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--lip_gain=2"], "--lip_gain and --swap_speech need --lip_teacher_path and the lips' loss"),
-        (["--swap_speech=0.5", "--lip_teacher_path=x.pth"], "need --lip_teacher_path and the lips' loss"),
-        (["--lip_teacher_path=x.pth"], "--lip_teacher_path does nothing by itself"),
+        (["--lip_amplitude=2"], r"^--lip_amplitude and --unpaired_audio: need the lip loss and a network"),
+        (["--unpaired_audio=0.5", "--pretrained_audio2lip_path=x.pth"], r"add --lip_supervision FOLDER, or"),
+        (["--pretrained_audio2lip_path=x.pth"], r"^--pretrained_audio2lip_path: has no effect without"),
+        (["--lip_supervision=nowhere"], r"^--lip_supervision: there is no mouth_reader.pth or .*train_mouth_reader.py"),
     ],
 )
-def test_lip_teaching_without_what_it_needs_is_refused(options, line, capsys):
-    with pytest.raises(SystemExit) as caught:
-        PARSERS["train_DINet_clip.py"]().parse_args(options)
-    assert caught.value.code == 2
-    assert line in capsys.readouterr().err
+def test_lip_supervision_without_what_it_needs_is_refused(options, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=line) as caught:
+        train_here("train_DINet_clip.py", *options)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_next_stage_starts_from_the_average(there):
@@ -317,7 +320,8 @@ FRAME_WEIGHTS = "asserts/training_model_weight/frame_training_256/xxxxx.pth"
          r"^--mouth_region_size: 32 has crops of 40 x 52 pixels, .* 4 blocks needs 53 x 53; .* \(--D_num_blocks\)"),
         (clip_command("--D_num_blocks", 4), r"^--mouth_region_size: 32 has crops of 40 x 52 pixels"),
         (frame_command("--amp", "fp16"), r"^--amp: fp16 is for GPUs"),
-        (frame_command("--perceptual_weights", "sync64.pth"), r"^--perceptual_weights: sync64.pth is no file of VGG"),
+        (frame_command("--perceptual_weights", "sync64.pth"),
+         r"^--perceptual_weights: sync64.pth is not a file of VGG"),
         (clip_command(), r"^--pretrained_frame_DINet_path: is needed to start the clip stage"),
         (clip_command("--pretrained_frame_DINet_path", "x.pth"), r"^--pretrained_frame_DINet_path: x.pth does not"),
         (clip_command("--pretrained_frame_DINet_path", "sync64.pth"), r"mouth_region_size 64, not 32"),
@@ -336,7 +340,7 @@ def test_options_that_do_not_fit_are_named(command, match, there):
 
 def test_a_folder_with_checkpoints_is_not_overwritten_and_one_of_another_stage_or_size_not_resumed(there):
     train_here(*sync_command("--max_steps", 1))
-    with pytest.raises(UserError, match=r"^--result_path: out holds the checkpoints of a training; go on with it by"):
+    with pytest.raises(UserError, match=r"^--result_path: out holds the checkpoints of a training; continue it with"):
         train_here(*sync_command("--max_steps", 1))
     with pytest.raises(UserError, match=r"mouth_region_size 32, not 64"):
         train_here(*sync_command("--max_steps", 1, "--mouth_region_size", 64, "--resume"))
@@ -367,7 +371,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(there, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left.*epoch_1_step_1.pth is intact, go on from"):
+    with pytest.raises(
+        UserError, match=r"cannot be written \(No space left.*epoch_1_step_1.pth is intact, continue from"
+    ):
         train_here(*sync_command("--max_steps", 2, "--resume"))
     assert [path.name for path in Path("out").iterdir() if "model" in path.name] == ["syncnet_model_epoch_1_step_1.pth"]
     assert Path("out/syncnet_model_epoch_1_step_1.pth").read_bytes() == good
@@ -394,7 +400,7 @@ def test_without_the_network_one_line_says_where_to_get_vgg19(tmp_path, monkeypa
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", offline)
     with pytest.raises(UserError) as caught:
-        load_perceptual_network(PerceptualNetwork, None, DistInfo())
+        load_perceptual_network(None, DistInfo())
     message = str(caught.value)
     assert "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth" in message and "\n" not in message
     assert str(tmp_path / "hub/checkpoints/vgg19-dcbb9e9d.pth") in message and "no route to host" in message
@@ -402,7 +408,7 @@ def test_without_the_network_one_line_says_where_to_get_vgg19(tmp_path, monkeypa
 
 @pytest.mark.skipif(not VGG16.is_file(), reason=f"needs {VGG16}")
 def test_vgg16_weights_of_half_precision_serve_too():
-    network = load_perceptual_network(PerceptualNetwork, VGG16, DistInfo())
+    network = load_perceptual_network(VGG16, DistInfo())
     features = network(torch.rand(1, 3, 32, 32))
     assert [feature.shape[1] for feature in features] == [64, 128, 256, 512]
     assert all(feature.dtype == torch.float32 for feature in features)
@@ -444,9 +450,9 @@ def test_what_a_checkpoint_does_not_record_is_taken_to_fit(there):
     published = read_checkpoint(FRAME_WEIGHTS, "--x")
     check_metadata(published, Metadata(256, "deepspeech", 29, 1), "--x")
     ours = read_checkpoint("sync64.pth", "--x")
-    check_metadata(ours, Metadata(128, "deepspeech", 29, 1), "--x", any_size=True)
+    check_metadata(ours, Metadata(None, "deepspeech", 29, 1), "--x")
     with pytest.raises(UserError, match="audio_feature deepspeech, not mel"):
-        check_metadata(ours, Metadata(128, "mel", 80, 4), "--x", any_size=True)
+        check_metadata(ours, Metadata(None, "mel", 80, 4), "--x")
 
 
 def test_a_second_signal_ends_the_process_at_once(monkeypatch):

@@ -10,25 +10,34 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
+ASSERTS_DOWNLOAD = "https://drive.google.com/drive/folders/1rPtOo9Uuhc59YfFVv4gBmkh0_oG0nCQb"
+"""Where the published asserts.zip (weights, example) is."""
 OPTION = "option"
 """Key of a field's metadata that holds the option."""
 
 
 def option(
-    default: Any = MISSING, *, help: str, old: Iterable[str] = (), also: Iterable[str] = (), **named: Any
+    default: Any = MISSING,
+    *,
+    help: str,
+    group: str | None = None,
+    old: Iterable[str] = (),
+    also: Iterable[str] = (),
+    **named: Any,
 ) -> Any:
     """A field of a settings dataclass that a command-line option of the same name fills.
 
     Args:
         default: of the field and of the option; without one the option is required. A list is copied.
         help: text of the option, understood without its neighbours.
+        group: title of the help text's group that the option stands in, if not that of the other options of its class.
         old: earlier names of the option, without dashes; they still work and print a hint.
         also: other names of the option, without dashes, that stay.
         **named: for argparse's add_argument: type, choices, nargs, action ... A default of False makes a flag.
     """
     if default is False and "action" not in named:
         named["action"] = "store_true"
-    metadata = {OPTION: {"help": help, "old": tuple(old), "also": tuple(also), **named}}
+    metadata = {OPTION: {"help": help, "group": group, "old": tuple(old), "also": tuple(also), **named}}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -47,6 +56,30 @@ def positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def non_negative_int(text: str) -> int:
+    """A whole number, 0 or above."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def non_negative(text: str) -> float:
+    """A finite number, 0 or above."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} must be a finite number, 0 or above")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number from 0 up to, but not including, 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 0 and below 1")
     return value
 
 

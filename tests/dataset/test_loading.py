@@ -12,8 +12,10 @@ import pytest
 import torch
 from helpers.training_data import write_training_set
 
-from dataset.loading import Batches, LoadingSettings, ResumableBatchSampler, open_training_data
-from dataset.samples import FrameSamples, SyncSamples
+from dataset.loading import Batches, ResumableBatchSampler, open_training_data
+from dataset.samples import FrameSamples
+from dataset.settings import LoadingSettings
+from dataset.sync_samples import SyncSamples
 from utils.distributed import DistInfo
 from utils.errors import UserError
 
@@ -65,7 +67,7 @@ def test_processes_share_each_batch():
     assert [a + b for a, b in zip(*parts, strict=True)] == whole
 
 
-@pytest.mark.parametrize("options", [{"num_workers": 2}, {"cache": "ram"}, {"cache": "device"}, {"prefetch": 1}])
+@pytest.mark.parametrize("options", [{"num_workers": 2}, {"cache": "ram"}, {"cache": "device"}, {"num_workers": 1}])
 def test_loaders_give_the_same_batches_with_workers_and_caches(json_path, options):
     plain = open_data(json_path, augment="all").train
     other = open_data(json_path, augment="all", **options).train
@@ -153,7 +155,7 @@ def test_a_program_ends_though_its_stream_was_left_open(json_path):
 
 def test_samples_may_be_made_in_another_way_to_report_on(json_path):
     judged = partial(SyncSamples, other_video_share=0)
-    settings = LoadingSettings(json_path, json_path, batch_size=2, mouth_region_size=32, num_workers=0)
+    settings = LoadingSettings(json_path, val_data=json_path, batch_size=2, mouth_region_size=32, num_workers=0)
     data = open_training_data(SyncSamples, settings, ALONE, CPU, judged)
     assert data.held_out["val"].samples.other_video_share == 0
     assert data.train.samples.other_video_share > 0

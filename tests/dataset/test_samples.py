@@ -13,7 +13,8 @@ from dataset.augmentation import apply_image_augment, sample_image_augment
 from dataset.crops import CropFiles, CropMemory, UnreadableCropError
 from dataset.lip_samples import LipSyncSamples
 from dataset.manifest import Clip, Video, read_manifest
-from dataset.samples import ClipSamples, FrameSamples, SampleKey, Samples, SyncSamples, split_videos
+from dataset.samples import ClipSamples, FrameSamples, SampleKey, Samples, split_videos
+from dataset.sync_samples import SyncSamples
 from utils.errors import UserError
 from utils.face.crop_geometry import mouth_region, network_size
 from utils.speech.features import FeatureKind
@@ -171,8 +172,8 @@ def test_lips_are_those_of_the_frames_that_the_speech_belongs_to(tmp_path):
     unknown = 0
     for sample in draw(labelled, 50):
         heard = torch.cat([sample["audio"][None], sample["negative_audio"]])
-        assert torch.equal(sample["lips"], sample["heard_lips"][0])
-        for speech, lips in zip(heard, sample["heard_lips"], strict=True):
+        assert torch.equal(sample["lips"], sample["audio_lips"][0])
+        for speech, lips in zip(heard, sample["audio_lips"], strict=True):
             if lips.isnan().all():
                 unknown += 1
                 continue
@@ -276,17 +277,17 @@ def test_data_of_which_nothing_can_be_read_is_one_clear_line(tmp_path):
 
 def test_augmentation_treats_a_sample_alike_and_keeps_the_mouth_where_it_is():
     rng = np.random.default_rng(0)
-    looks = torch.stack([sample_image_augment(rng) for _ in range(40)])
+    augments = torch.stack([sample_image_augment(rng) for _ in range(40)])
     ramp = torch.linspace(0.3, 0.7, 80).expand(40, 6, 3, 104, 80)
-    changed = apply_image_augment(ramp, looks, 1)
+    changed = apply_image_augment(ramp, augments, 1)
     assert changed.min() >= 0 and changed.max() <= 1
     rising = changed[..., -1] > changed[..., 0]
-    assert torch.equal(rising.all(-1).all(-1).all(-1), ~looks[:, 0].bool())  # all pictures of a sample are flipped
-    assert 5 < looks[:, 0].sum() < 35
+    assert torch.equal(rising.all(-1).all(-1).all(-1), ~augments[:, 0].bool())  # all pictures of a sample are flipped
+    assert 5 < augments[:, 0].sum() < 35
 
     mark = torch.zeros(40, 6, 3, 104, 80)
     mark[..., 60:64, 38:42] = 1
-    moved = apply_image_augment(mark, looks, 1).mean(2)
+    moved = apply_image_augment(mark, augments, 1).mean(2)
     rows = (moved.sum(3) * torch.arange(104.0)).sum(2) / moved.sum((2, 3))
     assert (rows[:, 1:] - rows[:, 1:2]).abs().max() < 1e-3  # references move together
     bright = moved > moved.amax((2, 3), keepdim=True) * 0.9
@@ -294,12 +295,12 @@ def test_augmentation_treats_a_sample_alike_and_keeps_the_mouth_where_it_is():
     assert max((place - torch.tensor([61.5, 39.5])).abs().max().item() for place in centre) < 3
 
 
-def test_looks_alone_move_nothing():
+def test_color_augmentation_moves_nothing():
     rng = np.random.default_rng(0)
-    looks = torch.stack([sample_image_augment(rng, "look") for _ in range(40)])
+    augments = torch.stack([sample_image_augment(rng, "color") for _ in range(40)])
     mark = torch.full((40, 6, 3, 104, 80), 0.4)
     mark[..., 60:64, 38:42] = 0.6
-    changed = apply_image_augment(mark, looks, 1)
+    changed = apply_image_augment(mark, augments, 1)
     assert torch.allclose(changed[..., 60:64, 38:42].amin((3, 4)), changed[..., 60:64, 38:42].amax((3, 4)), atol=1e-4)
     assert torch.allclose(changed[..., 59, :], changed[..., 0, :1].expand_as(changed[..., 59, :]), atol=1e-4)
     assert changed.flatten(1).std(0).max() > 0.01

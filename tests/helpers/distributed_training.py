@@ -13,9 +13,11 @@ from models.blocks import SameBlock
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet
 from utils.distributed import DistInfo, init_distributed
-from utils.training.build import NetworkSettings, make_dinet_networks
-from utils.training.dinet_step import ClipStep, FrameStep, LossWeights, SyncPairs, SyncStep
-from utils.training.networks import OptimisationSettings, TrainingNetworks
+from utils.training.build import make_dinet_networks
+from utils.training.dinet_step import ClipStep, FrameStep
+from utils.training.networks import TrainingNetworks
+from utils.training.settings import LossWeights, NetworkSettings, OptimisationSettings
+from utils.training.syncnet_step import SyncStep
 
 STAGES = ("frame", "clip", "sync")
 SIDE, MOUTH, CHANNELS, BATCH, STEPS = 40, 32, 8, 2, 3
@@ -48,7 +50,7 @@ def make_step(stage: str, dist_info: DistInfo, device: torch.device):
     """
     torch.manual_seed(0)
     if stage == "sync":
-        networks = {"net": SyncPairs(in_channel_audio=CHANNELS)}
+        networks = {"net": SyncNet(in_channel_audio=CHANNELS)}
     else:
         networks = make_dinet_networks(NARROW, CHANNELS, clip=stage == "clip") | {"net_g": SmallGenerator()}
     syncnet = SyncNet(in_channel_audio=CHANNELS).double()
@@ -63,7 +65,7 @@ def make_step(stage: str, dist_info: DistInfo, device: torch.device):
     )
     if stage == "sync":
         return SyncStep(trained, lamb_contrast=1.0), trained
-    arguments = (trained, perceptual, REGION, LossWeights(lamb_mouth=1))
+    arguments = (trained, REGION, LossWeights(lamb_mouth=1), perceptual)
     return (FrameStep(*arguments) if stage == "frame" else ClipStep(*arguments, syncnet)), trained
 
 

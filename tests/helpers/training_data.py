@@ -94,22 +94,13 @@ PARSERS = {
 }
 
 
-STAGES = {
-    "train_DINet_frame.py": "utils.training.frame_stage",
-    "train_DINet_clip.py": "utils.training.clip_stage",
-    "train_syncnet.py": "utils.training.syncnet_stage",
-    "train_audio_encoder.py": "utils.training.audio_stage",
-    "train_mouth_reader.py": "utils.training.mouth_reader_stage",
-}
-
-
 def train_here(script: str, *arguments: object) -> None:
     """Do what a training script does, in this process and one thread; UserErrors come out as they are."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         options = PARSERS[script]().parse_args([str(argument) for argument in arguments])
-        importlib.import_module(STAGES[script]).train(options, DistInfo(), torch.device("cpu"))
+        importlib.import_module(script.removesuffix(".py")).train(options, DistInfo(), torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
 

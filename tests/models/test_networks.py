@@ -26,7 +26,8 @@ from models.discriminator import Discriminator, min_image_side
 from models.inference_form import fuse_batchnorm, optimize_for_inference
 from models.perceptual import PerceptualNetwork
 from models.syncnet import SyncNet, lsuv_init_
-from utils.training.build import NetworkSettings, make_dinet_networks
+from utils.training.build import make_dinet_networks
+from utils.training.settings import NetworkSettings
 
 
 def largest_difference(result: torch.Tensor, expected: np.ndarray | torch.Tensor) -> float:

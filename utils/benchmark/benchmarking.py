@@ -17,10 +17,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from dataset.loading import LoadingSettings, open_training_data
+from dataset.loading import open_training_data
 from dataset.manifest import Clip, Video, read_manifest, write_manifest
 from dataset.samples import FrameSamples
-from utils.training.build import NetworkSettings, make_dinet_networks
+from dataset.settings import LoadingSettings
 from models.dinet import ANGLE, AUDIO_EMBEDDING_DIM, AdaAT, DINet
 from models.inference_form import optimize_for_inference
 from models.perceptual import VGG19_CONVS, PerceptualNetwork
@@ -44,9 +44,11 @@ from utils.media.video_writer import VideoWriter
 from utils.media.yuv import rgb_patch, set_rgb_patch
 from utils.speech.extractor import FeatureExtractor
 from utils.speech.features import KINDS
+from utils.training.build import make_dinet_networks
+from utils.training.dinet_step import FrameStep
 from utils.training.log import peak_memory
-from utils.training.networks import OptimisationSettings, TrainingNetworks, check_sizes
-from utils.training.dinet_step import FrameStep, LossWeights
+from utils.training.networks import TrainingNetworks, check_sizes
+from utils.training.settings import LossWeights, NetworkSettings, OptimisationSettings
 from utils.training.vgg_weights import load_perceptual_network
 
 logger = logging.getLogger(__name__)
@@ -170,11 +172,11 @@ class OwnLoop:
         )
         alone = DistInfo()
         loaded = open_training_data(FrameSamples, settings, alone, device)
-        optimisation = OptimisationSettings(amp, channels_last=options.channels_last, compile=options.compile)
+        optimisation = OptimisationSettings(amp=amp, channels_last=options.channels_last, compile=options.compile)
         networks = make_dinet_networks(NetworkSettings(), loaded.kind.channels)
         self.networks = TrainingNetworks(networks, dict.fromkeys(networks, 1e-4), optimisation, alone, device)
         mouth = mouth_region(options.mouth_region_size)
-        self.train = FrameStep(self.networks, self.networks.to_device(vgg), mouth, LossWeights())
+        self.train = FrameStep(self.networks, mouth, LossWeights(), vgg)
         self.batches = loaded.train.stream(1, 0)
         self.waited = 0.0
 
@@ -241,7 +243,7 @@ def measure_training(options: argparse.Namespace, device: torch.device, data: Pa
     def make_vgg() -> PerceptualNetwork:
         if options.perceptual_weights is None:
             return PerceptualNetwork(random_vgg19())
-        return load_perceptual_network(PerceptualNetwork, options.perceptual_weights, DistInfo())
+        return load_perceptual_network(options.perceptual_weights, DistInfo())
 
     samples = options.steps * options.batch_size
     seconds: dict[str, list[float]] = {}

@@ -17,8 +17,8 @@ class CheckpointFolder:
 
     Args:
         folder: where they are.
-        prefix: netG, as published, or syncnet.
-        keep: how many stay, the newest; 0 for all.
+        prefix: of the file names; netG and syncnet as published.
+        keep: number of checkpoints to keep, the newest; 0 for all.
     """
 
     def __init__(self, folder: Path, prefix: str, keep: int = 0):
@@ -52,7 +52,7 @@ class CheckpointFolder:
             try:
                 return read_checkpoint(path, option)
             except UserError as error:
-                logger.warning(f"{error}; an older one is tried")
+                logger.warning(f"{error}; trying the one before")
                 problem = error
         if problem is not None:
             raise problem
@@ -64,5 +64,5 @@ class CheckpointFolder:
             path.unlink(missing_ok=True)
 
     def remove_partial(self) -> None:
-        """Remove what a process left that was killed while it wrote."""
+        """Remove incomplete files of a process that was killed while writing."""
         remove_partial_files(self.folder, f"{self.prefix}_model_epoch_")

@@ -56,10 +56,10 @@ class TrainingLog:
                 if isinstance(value, (int, float)):
                     self._writer.add_scalar(f"{kind}/{name}", value, step)
 
-    def picture(self, name: str, step: int, picture: np.ndarray) -> None:
-        """Show a picture, uint8 RGB [h, w, 3], in TensorBoard."""
+    def image(self, name: str, step: int, image: np.ndarray) -> None:
+        """Show an image, uint8 RGB [h, w, 3], in TensorBoard."""
         if self._writer is not None:
-            self._writer.add_image(name, picture, step, dataformats="HWC")
+            self._writer.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
         """Close the files."""

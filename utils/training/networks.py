@@ -1,10 +1,9 @@
-"""The networks of a training: on the device, shared by dist_info, with optimizers, in and out of checkpoints."""
+"""The networks of a training: on the device, wrapped for several processes, with optimizers, EMA and checkpoints."""
 
 import copy
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,26 +16,14 @@ from utils.checkpoints import EMA_SUFFIX, Checkpoint, load_network
 from utils.distributed import DistInfo, wrap_ddp
 from utils.errors import UserError
 from utils.face.crop_geometry import network_size
-from utils.training.build import NetworkSettings
 from utils.training.optimizer import OptimizerStep, make_autocast, make_optimizer
+from utils.training.settings import NetworkSettings, OptimisationSettings
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class OptimisationSettings:
-    """How networks are trained; the names are those of the options."""
-
-    amp: str = "off"
-    clip_grad: float = 0
-    channels_last: bool | None = None
-    compile: bool = False
-    ema: float = 0
-    weight_decay: float = 0
-
-
 class TrainingNetworks:
-    """Networks by their names in checkpoints, with all that their training needs.
+    """Networks by their names in checkpoints, with what their training needs.
 
     `modules`: the unwrapped networks; `ddp`: the same wrapped in DistributedDataParallel (unwrapped in a single
     process), for the forward passes of the training; `ema`: exponential moving averages of their weights;
@@ -46,8 +33,8 @@ class TrainingNetworks:
     Args:
         networks: by name; changed in place.
         learning_rates: of each network at the start.
-        settings: see OptimisationSettings; `ema` concerns the generator, net_g.
-        dist_info: those that train together.
+        settings: see OptimisationSettings; `ema` is of the generator, net_g.
+        dist_info: of the distributed training.
         device: where to train.
 
     Raises:
@@ -65,7 +52,7 @@ class TrainingNetworks:
         self.device = device
         self.autocast = make_autocast(settings.amp, device)
         if settings.amp == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            logger.warning("--amp bf16: this CPU has no instructions for it, it will be many times slower than off")
+            logger.warning("--amp bf16: this CPU has no instructions for it, it is many times slower than off")
         channels_last = device.type == "cuda" if settings.channels_last is None else settings.channels_last
         self._memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.modules = {name: self.to_device(network).train() for name, network in networks.items()}
@@ -90,20 +77,20 @@ class TrainingNetworks:
         }
 
     def to_device(self, network: nn.Module) -> nn.Module:
-        """Bring a network to the device, in the memory layout of the training."""
+        """Move a network to the device, in the memory layout of the training."""
         return network.to(self.device, memory_format=self._memory_format)
 
     def update_ema(self) -> None:
-        """Take the networks as they are now into the averages of their weights."""
+        """Update the moving averages with the current weights."""
         for name, average in self.ema.items():
             average.update_parameters(self.modules[name])
 
     def eval_module(self, name: str) -> nn.Module:
-        """The network to judge: the average of its weights where there is one."""
+        """The network to evaluate: the moving average of its weights if there is one."""
         return self.ema[name].module if name in self.ema else self.modules[name]
 
     def set_learning_rates(self, factor: float) -> dict[str, float]:
-        """Set each learning rate to this share of that at the start; gives them by network."""
+        """Set each learning rate to `factor` times the initial one; returns them by network."""
         rates = {name: rate * factor for name, rate in self._learning_rates.items()}
         for name, update in self.optimizer_steps.items():
             for group in update.optimizer.param_groups:
@@ -111,19 +98,19 @@ class TrainingNetworks:
         return rates
 
     def checkpoint_networks(self) -> dict[str, nn.Module]:
-        """What goes into a checkpoint's state_dict."""
+        """Entries of a checkpoint's state_dict."""
         return self.modules | {f"{name}{EMA_SUFFIX}": average.module for name, average in self.ema.items()}
 
     def checkpoint_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """What goes into a checkpoint's optimizer entry."""
+        """Entries of a checkpoint's optimizer entry."""
         return {name: update.optimizer for name, update in self.optimizer_steps.items()}
 
     def checkpoint_extra(self) -> dict[str, Any]:
-        """What else the networks need to go on."""
+        """What else the networks need to continue."""
         return {"scalers": {name: update.scaler.state_dict() for name, update in self.optimizer_steps.items()}}
 
     def resume(self, checkpoint: Checkpoint, option: str) -> None:
-        """Take over networks, optimizers and averages of a checkpoint, of ours or published.
+        """Load networks, optimizers and moving averages of a checkpoint, ours or published.
 
         Raises:
             UserError: a checkpoint of another stage or other networks.
@@ -132,7 +119,7 @@ class TrainingNetworks:
         if trained != set(self.modules):
             raise UserError(
                 f"{option}: {checkpoint.path} is {checkpoint.describe()}, one of {', '.join(self.modules)} is needed: "
-                "it is of another stage; name its own folder"
+                "that is another stage; name a folder of its own"
             )
         for name, network in self.modules.items():
             load_network(network, checkpoint, name, option)
@@ -148,7 +135,7 @@ class TrainingNetworks:
     def _resume_optimizer(self, checkpoint: Checkpoint, name: str, option: str) -> None:
         state = checkpoint.optimizers.get(name)
         if state is None:
-            logger.warning(f"{checkpoint.path} has no optimizer of {name}: it starts anew")
+            logger.warning(f"{checkpoint.path} has no optimizer of {name}: it starts from zero")
             return
         optimizer = self.optimizer_steps[name].optimizer
         own = {key: optimizer.param_groups[0][key] for key in ("fused", "foreach", "weight_decay")}
@@ -196,7 +183,7 @@ def check_sizes(
 
 
 def _ema_update(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], Any], None]:
-    """Takes new values into averages; what is not a fraction, such as counters and indices, is copied."""
+    """Update rule of the moving averages; integers, such as counters and indices, are copied."""
     move = get_ema_multi_avg_fn(decay)
 
     def update(averages: Sequence[torch.Tensor], values: Sequence[torch.Tensor], count: Any) -> None:

@@ -1,4 +1,4 @@
-"""Optimizer steps: mixed precision, gradient clipping, what to do about gradients that are not finite."""
+"""Optimizer steps (mixed precision, gradient clipping, non-finite gradients) and the learning-rate schedule."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,8 @@ from torch import nn
 from utils.errors import UserError
 
 MAX_SKIPPED_STEPS = 30
-"""Steps without a finite gradient that are borne; a new loss scale of fp16 takes up to 16 to be found."""
+"""Maximum consecutive steps with non-finite gradients before training stops; the loss scale of fp16 needs up to 16 to
+settle."""
 
 
 class OptimizerStep:
@@ -24,7 +25,7 @@ class OptimizerStep:
         network: whose parameters the optimizer holds.
         optimizer: takes the step.
         scaler: of the loss, for fp16; may be disabled.
-        clip_grad: largest norm of the gradient; 0 for any.
+        clip_grad: maximum gradient norm; 0 disables clipping.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class OptimizerStep:
 
 
 def make_autocast(amp: str, device: torch.device) -> Callable[[], torch.autocast]:
-    """What makes the context for a forward pass with `--amp` off, bf16 or fp16.
+    """Return a function that makes the autocast context of a forward pass with `--amp` off, bf16 or fp16.
 
     Raises:
         UserError: fp16 on a CPU.
@@ -72,7 +73,10 @@ def make_autocast(amp: str, device: torch.device) -> Callable[[], torch.autocast
 
 
 def learning_rate_factor(epoch: int, non_decay: int, decay: int) -> float:
-    """Share of the full learning rate in an epoch (the first is 1): constant, then falling linearly towards zero."""
+    """The published schedule: factor on the learning rate in an epoch, counted from 1.
+
+    Constant for `non_decay` epochs, then 1 - (epoch - non_decay) / (decay + 1).
+    """
     return 1 - max(0, epoch - non_decay) / (decay + 1)
 
 

@@ -1,0 +1,144 @@
+"""The lip loss of the DINet steps."""
+
+import math
+
+import pytest
+import torch
+from golden.networks import (
+    BATCH,
+    HEIGHT,
+    MOUTH,
+    WIDTH,
+    discriminator,
+    generator,
+    uniform_tensor,
+)
+from helpers.training_steps import frame_batch, supervision, trained
+
+from models.audio_to_lips import AudioToLipShape
+from models.lip_regressor import LipShapeRegressor
+from models.losses import CLIP_FRAMES
+from utils.face.crop_geometry import mouth_region
+from utils.training.dinet_step import ClipStep, FrameStep
+from utils.training.networks import TrainingNetworks
+from utils.training.settings import LossWeights
+
+
+def test_lips_are_compared_as_the_reader_reads_them():
+    torch.manual_seed(0)
+    reader = LipShapeRegressor(dropout=0.5)
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    weights = LossWeights(lamb_perception=0, lamb_gan=0)
+    step = FrameStep(networks, mouth_region(MOUTH), weights, None, supervision(reader, weight=2))
+    batch = frame_batch()
+    kept = {name: value.clone() for name, value in reader.state_dict().items()}
+    with torch.no_grad():
+        fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
+        wanted = 2 * (reader(fake[step.mouth]) - reader(batch["source"][step.mouth])).square().mean()
+    losses = step(**batch)
+    assert set(losses) == {"lips"}
+    assert losses["lips"].item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert networks.optimizer_steps["net_g"].gradient_norm > 0
+    assert all(torch.equal(kept[name], value) for name, value in reader.state_dict().items())
+    figures = step.evaluate(**batch | {"reference": batch["source"].repeat(1, 5, 1, 1)})
+    assert figures["lips_of_mean_reference"] < 1e-6 * figures["lips"]
+
+
+def supervised_step(kind: type[FrameStep], networks: TrainingNetworks, *others: torch.nn.Module, **how) -> FrameStep:
+    """A step with lip supervision by both networks, untrained."""
+    torch.manual_seed(0)
+    lips = supervision(LipShapeRegressor(), AudioToLipShape(29, 40, dropout=0.5), weight=2, **how)
+    weights = LossWeights(lamb_perception=0, lamb_gan=0, lamb_l1=3)
+    return kind(networks, mouth_region(MOUTH), weights, None, *others, lips)
+
+
+def opening_and_width(shapes: torch.Tensor) -> torch.Tensor:
+    points = shapes.unflatten(-1, (20, 2))
+    return torch.stack([points[:, 18, 1] - points[:, 14, 1], points[:, 6, 0] - points[:, 0, 0]], -1)
+
+
+def test_lips_move_as_many_times_as_far_as_the_speech_tells():
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    step, batch = supervised_step(FrameStep, networks, amplitude=2.5), frame_batch()
+    with torch.no_grad():
+        fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
+        aim = step.lips.regressor(batch["source"][step.mouth]) + 1.5 * opening_and_width(
+            step.lips.audio2lip(batch["audio"])
+        )
+        wanted = 2 * (step.lips.regressor(fake[step.mouth]) - aim).square().mean()
+    losses = step(**batch)
+    assert losses["lips"].item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert losses["l1"].item() == pytest.approx(3 * (fake - batch["source"]).abs().mean().item(), rel=1e-4)
+
+
+def test_swapped_speech_is_judged_by_its_lips_alone():
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    step, batch = supervised_step(FrameStep, networks, unpaired=0.5), frame_batch()
+    assert BATCH == 2
+    own, other = batch["audio"][:1], batch["audio"][1:]
+    wanted = []
+    for swapped in (0, 1):
+        heard = batch["audio"].clone()
+        heard[swapped] = (other, own)[swapped][0]
+        with torch.no_grad():
+            fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], heard)
+            aim = step.lips.regressor(batch["source"][step.mouth])
+            aim += opening_and_width(step.lips.audio2lip(heard)) - opening_and_width(
+                step.lips.audio2lip(batch["audio"])
+            )
+            lips = 2 * (step.lips.regressor(fake[step.mouth]) - aim).square().mean()
+            wanted.append((lips.item(), 3 * (fake - batch["source"])[1 - swapped].abs().mean().item()))
+    losses = step(**batch)
+    assert any((losses["lips"].item(), losses["l1"].item()) == pytest.approx(each, rel=1e-4) for each in wanted)
+
+
+def test_a_clip_hears_the_whole_speech_of_another():
+    heard = {}
+
+    class Generator(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.level = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, source, reference, audio):
+            heard["frames"] = audio
+            return source + self.level
+
+    class Sync(torch.nn.Module):
+        def forward(self, mouths, audio):
+            heard["clips"] = audio
+            return mouths.mean((1, 2, 3))
+
+    networks = trained({"net_g": Generator(), "net_dI": discriminator(3), "net_dV": discriminator(15)})
+    step = supervised_step(ClipStep, networks, Sync(), unpaired=0.5)
+    audio = torch.arange(2.0)[:, None, None, None].expand(2, CLIP_FRAMES, 29, 5)
+    losses = step(
+        source=uniform_tensor(1, 2, CLIP_FRAMES, 3, HEIGHT, WIDTH),
+        reference=uniform_tensor(2, 2, CLIP_FRAMES, 15, HEIGHT, WIDTH),
+        audio=audio,
+        clip_audio=audio[:, 0].repeat(1, 1, 2)[..., :9],
+    )
+    clips = heard["clips"][:, 0, 0].tolist()
+    assert clips in ([0, 0], [1, 1])
+    assert heard["frames"][:, 0, 0].tolist() == clips * CLIP_FRAMES
+    assert set(losses) == {"l1", "lips", "sync"}
+
+
+@pytest.mark.slow  # where the processor has no bf16
+def test_lips_are_compared_in_mixed_precision():
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)}, amp="bf16")
+    weights = LossWeights(lamb_perception=0, lamb_gan=0)
+    step = FrameStep(networks, mouth_region(MOUTH), weights, None, supervision(LipShapeRegressor(), weight=2))
+    assert 0 < step(**frame_batch())["lips"].item() < math.inf
+
+
+def test_a_teacher_may_hear_other_features_than_the_generator():
+    class Teacher(torch.nn.Module):
+        def forward(self, heard):
+            return heard.mean((1, 2))[:, None].expand(-1, 40)
+
+    networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
+    lips = supervision(LipShapeRegressor(), Teacher(), weight=1, amplitude=2)
+    step = FrameStep(networks, mouth_region(MOUTH), LossWeights(lamb_perception=0, lamb_gan=0), None, lips)
+    losses = step(**frame_batch(), teacher_audio=torch.randn(BATCH, 80, 20))
+    assert losses["lips"].isfinite()
