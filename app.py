@@ -2,10 +2,11 @@
 
 from config.app import AppParser
 from config.inference import RunSettings
-from config.parser import ASSERTS_DOWNLOAD, make_settings
+from config.parser import make_settings
 from utils.dubbing import DubbingOptions, LoadSettings
 from utils.errors import UserError, require_file, run_script
 from utils.page.settings import PageSettings
+from utils.settings import ASSERTS_DOWNLOAD
 
 
 def main() -> None:
