@@ -26,7 +26,7 @@ from utils.settings import OPTION, option, positive_int
 logger = logging.getLogger(__name__)
 Settings = TypeVar("Settings")
 
-__all__ = ["ScriptParser", "join_detached_values", "make_settings", "option", "pick", "positive_int"]
+__all__ = ["ScriptParser", "join_detached_values", "make_settings", "option", "positive_int"]
 
 
 def join_detached_values(arguments: Sequence[str]) -> list[str]:
@@ -160,9 +160,3 @@ def make_settings(settings: type[Settings], options: argparse.Namespace, **given
     if values.keys() != names:
         raise ValueError(f"{settings.__name__}: no option fills {sorted(names ^ values.keys())}")
     return settings(**values)
-
-
-def pick(settings: type[Settings], options: argparse.Namespace) -> Settings:
-    """Old form of make_settings; goes once every script is converted."""
-    names = [field.name for field in fields(settings) if hasattr(options, field.name)]
-    return settings(**{name: getattr(options, name) for name in names})

@@ -161,7 +161,7 @@ def training_steps(options: argparse.Namespace, video_count: int) -> list[Step]:
     )
     frames, batch = profile.frames_per_sample, profile.batch_size
     generator = [
-        *("--augment", "look", "--augment_audio", "--length_power", "0.5", "--freeze_audio_encoder"),
+        *("--augment", "color", "--augment_audio", "--length_power", "0.5", "--freeze_audio_encoder"),
         *("--D_block_expansion", "16", "--D_max_features", "64", "--clip_grad", "1", *profile.speed),
     ]
     frame = [*generator, "--frames_per_sample", str(frames)]
@@ -172,7 +172,7 @@ def training_steps(options: argparse.Namespace, video_count: int) -> list[Step]:
     gan = ["--lamb_gan", "0.1", "--lr_dI", "2e-4"]
     follow = [
         *("--pretrained_mouth_reader_path", reader, "--lamb_lips", "1"),
-        *("--lip_teacher_path", encoder, "--lip_gain", "2.5"),
+        *("--pretrained_audio2lip_path", encoder, "--lip_amplitude", "2.5"),
     ]
     plain = ["--lamb_gan", "0", "--lamb_perception", "0", "--lamb_l1", "10", "--lamb_mouth", "10"]
 
@@ -234,7 +234,7 @@ def training_steps(options: argparse.Namespace, video_count: int) -> list[Step]:
             0,
             mouth,
             *(*finer("frame_fine"), "--freeze_norms", "--lr_g", "2e-4", "--ema", "0.99", *picture, "--lamb_gan", "0"),
-            *(*follow, "--swap_speech", "0.5"),
+            *(*follow, "--unpaired_audio", "0.5"),
         ),
         frame_stage(
             "frame_final",
@@ -242,7 +242,7 @@ def training_steps(options: argparse.Namespace, video_count: int) -> list[Step]:
             EPOCHS - 4,
             mouth,
             *(*finer("frame_lips"), "--freeze_norms", "--lr_g", "2e-4", "--ema", "0.99", *picture, *gan),
-            *(*follow, "--swap_speech", "0.34"),
+            *(*follow, "--unpaired_audio", "0.34"),
         ),
         Step(
             "clip",
@@ -257,7 +257,7 @@ def training_steps(options: argparse.Namespace, video_count: int) -> list[Step]:
                 ),
                 *("--mouth_region_size", str(mouth), "--pretrained_frame_DINet_path", newest("frame_final")),
                 *("--freeze_norms", "--lr_g", "1e-4", "--ema", "0.99", "--lamb_syncnet_perception", "0"),
-                *(*picture, *gan, *follow, "--swap_speech", "0.34"),
+                *(*picture, *gan, *follow, "--unpaired_audio", "0.34"),
             ),
         ),
         Step(
