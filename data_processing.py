@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from config.data_folders import DATA_FOLDERS, both_folders
 from config.data_processing import DataProcessingParser
 from utils.data_processing.cached_results import remove_empty_staging
 from utils.data_processing.hdtf import read_annotations
@@ -104,8 +105,10 @@ def list_sources(options: argparse.Namespace, report: "Report") -> list["Source"
         if found.is_dir():
             videos = {path.stem: None for path in found.iterdir() if path.suffix in (".wav", ".csv")} | videos
     if not videos:
-        what = "holds no videos" if folder.is_dir() else "does not exist"
-        raise UserError(f"--source_video_dir: {folder} {what}; name the folder that your videos are in")
+        problem = f"{folder} {'holds no videos' if folder.is_dir() else 'does not exist'}"
+        if folder.parent in DATA_FOLDERS:
+            problem = f"no videos in {both_folders(folder.name)}"
+        raise UserError(f"--source_video_dir: {problem}; name the folder that your videos are in")
     if first == "split_video":
         return list_parts(options, videos, report)
     return [Source(name, video) for name, video in sorted(videos.items())]

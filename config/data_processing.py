@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from config.data_folders import data_folder
 from config.parser import ScriptParser, positive_int
 from utils.media.limits import MediaLimits
 
@@ -22,9 +23,10 @@ STEPS = (
 NOT_IN_ALL = ("split_video", "split_scene", "extract_video_frame")
 """Steps that --all leaves out unless their own flag is given."""
 
-_DATA = Path("./asserts/training_data")
-_SOURCE_OF_FIRST_STEP = {"split_video": _DATA / "raw_video", "resample_video": _DATA / "split_video"}
-_25FPS_VIDEOS = _DATA / "split_video_25fps"
+VIDEO_FOLDER = "split_video_25fps"
+_READ = (VIDEO_FOLDER, *(f"{VIDEO_FOLDER}_{name}" for name in ("audio", "landmark_openface", "frame", "crop_face")))
+"""What single steps read: the place where one of these is holds the data."""
+_SOURCE_OF_FIRST_STEP = {"split_video": "raw_video", "resample_video": "split_video"}
 
 _DESCRIPTION = """\
 Prepare training data: from raw talking videos to face crops, speech features and the training json.
@@ -56,6 +58,8 @@ class DataProcessingParser(ScriptParser):
 
     def __init__(self):
         super().__init__(_DESCRIPTION)
+        self._data = data = data_folder(*_READ)
+        videos = data / VIDEO_FOLDER
         self.epilog = _EPILOG
         self.formatter_class = _HelpFormatter
         add = self.add_argument_group("steps").add_argument
@@ -80,38 +84,40 @@ class DataProcessingParser(ScriptParser):
         add(
             "--source_video_dir",
             type=Path,
-            help=f"videos to start from; None: {_25FPS_VIDEOS}, but "
-            + ", ".join(f"{folder} where --{step} is the first step" for step, folder in _SOURCE_OF_FIRST_STEP.items()),
+            help=f"videos to start from; None: {videos}, but "
+            + ", ".join(
+                f"{data / folder} where --{step} is the first step" for step, folder in _SOURCE_OF_FIRST_STEP.items()
+            ),
         )
         add(
             "--annotation_path",
             type=Path,
             help="HDTF's annotations, a file or a folder of xx_annotion_time.txt; None: in --source_video_dir",
         )
-        add("--split_video_dir", type=Path, default=_DATA / "split_video", help="results of --split_video")
-        add("--resampled_video_dir", type=Path, default=_25FPS_VIDEOS, help="results of --resample_video")
-        add("--scene_video_dir", type=Path, default=_DATA / "split_scene_25fps", help="results of --split_scene")
+        add("--split_video_dir", type=Path, default=data / "split_video", help="results of --split_video")
+        add("--resampled_video_dir", type=Path, default=videos, help="results of --resample_video")
+        add("--scene_video_dir", type=Path, default=data / "split_scene_25fps", help="results of --split_scene")
         add(
             "--openface_landmark_dir",
             type=Path,
-            default=_DATA / "split_video_25fps_landmark_openface",
+            default=data / f"{VIDEO_FOLDER}_landmark_openface",
             help="landmarks, NAME.csv",
         )
-        add("--video_frame_dir", type=Path, default=_DATA / "split_video_25fps_frame", help="frames")
-        add("--audio_dir", type=Path, default=_DATA / "split_video_25fps_audio", help="wavs")
+        add("--video_frame_dir", type=Path, default=data / f"{VIDEO_FOLDER}_frame", help="frames")
+        add("--audio_dir", type=Path, default=data / f"{VIDEO_FOLDER}_audio", help="wavs")
         add(
             "--deep_speech_dir",
             type=Path,
-            default=_DATA / "split_video_25fps_deepspeech",
+            default=data / f"{VIDEO_FOLDER}_deepspeech",
             help="DeepSpeech features, NAME_deepspeech.txt",
         )
         add(
             "--audio_feature_dir",
             type=Path,
-            help=f"features of other kinds, NAME_KIND.npy; None: {_25FPS_VIDEOS}_mel or {_25FPS_VIDEOS}_whisper",
+            help=f"features of other kinds, NAME_KIND.npy; None: {videos}_mel or {videos}_whisper",
         )
-        add("--crop_face_dir", type=Path, default=_DATA / "split_video_25fps_crop_face", help="face crops")
-        add("--json_path", type=Path, default=_DATA / "training_json.json", help="the training json")
+        add("--crop_face_dir", type=Path, default=data / f"{VIDEO_FOLDER}_crop_face", help="face crops")
+        add("--json_path", type=Path, default=data / "training_json.json", help="the training json")
         add(
             "--deep_speech_model",
             type=Path,
@@ -153,7 +159,7 @@ class DataProcessingParser(ScriptParser):
             options.audio_feature = "deepspeech" if published else "mel"
         if options.source_video_dir is None:
             first = "all" if "all" in given and "split_video" not in given else options.steps[0]
-            options.source_video_dir = _SOURCE_OF_FIRST_STEP.get(first, _25FPS_VIDEOS)
+            options.source_video_dir = self._data / _SOURCE_OF_FIRST_STEP.get(first, VIDEO_FOLDER)
         if options.audio_feature_dir is None:
-            options.audio_feature_dir = Path(f"{_25FPS_VIDEOS}_{options.audio_feature}")
+            options.audio_feature_dir = self._data / f"{VIDEO_FOLDER}_{options.audio_feature}"
         return options

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+import data_processing
 from config.data_folders import data_folder, default_landmark_dir, default_training_json
+from config.data_processing import DataProcessingParser
 from config.training import FrameTrainingParser
+from utils.errors import UserError
 
 CODE, DOCUMENT = Path("asserts/training_data"), Path("asserts")
 
@@ -50,3 +53,26 @@ def test_training_finds_the_json_in_either_place():
 def test_landmarks_are_found_in_either_place():
     put(DOCUMENT / "split_video_25fps_landmark_openface/a.csv")
     assert default_landmark_dir() == DOCUMENT / "split_video_25fps_landmark_openface"
+
+
+@pytest.mark.parametrize("step", ["all", "extract_audio", "crop_face", "generate_training_json"])
+def test_data_processing_works_where_the_videos_are(step):
+    options = DataProcessingParser().parse_args([f"--{step}", "--extract_audio"])
+    assert options.audio_dir == CODE / "split_video_25fps_audio" and options.json_path == CODE / "training_json.json"
+    put(DOCUMENT / "split_video_25fps/a.mp4")
+    options = DataProcessingParser().parse_args([f"--{step}", "--extract_audio"])
+    for name in ("audio_dir", "openface_landmark_dir", "deep_speech_dir", "audio_feature_dir", "crop_face_dir"):
+        assert getattr(options, name).parent == DOCUMENT, name
+    assert options.json_path == DOCUMENT / "training_json.json"
+
+
+def test_the_steps_of_the_published_document_start_from_its_folder():
+    put(DOCUMENT / "split_video_25fps/a.mp4")
+    assert DataProcessingParser().parse_args(["--extract_audio"]).source_video_dir == DOCUMENT / "split_video_25fps"
+
+
+def test_without_videos_both_places_are_named(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["data_processing.py", "--extract_audio"])
+    places = "asserts/training_data/split_video_25fps nor asserts/split_video_25fps"
+    with pytest.raises(UserError, match=f"^--source_video_dir: no videos in {places}; name the folder"):
+        data_processing.main()
