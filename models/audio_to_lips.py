@@ -1,4 +1,4 @@
-"""The generator's audio encoder with a head that tells the lip shape: what it learns first where data is short."""
+"""Audio encoder + linear head that predicts the lip shape: pre-training of the audio encoder for small data sets."""
 
 import torch
 from torch import nn
@@ -7,12 +7,12 @@ from .dinet import AUDIO_EMBEDDING_DIM, make_audio_encoder
 
 
 class AudioToLipShape(nn.Module):
-    """Audio rows [B, audio_channel, T] to lip shapes [B, values], through the generator's audio encoder.
+    """Speech features [B, audio_channel, T] to lip shapes [B, values], through the generator's audio encoder.
 
     Args:
-        audio_channel: numbers in a row.
-        values: numbers of a lip shape.
-        dropout: share of the audio code's numbers left out in training.
+        audio_channel: channels of the speech features.
+        values: length of a lip shape.
+        dropout: of the audio embedding.
     """
 
     def __init__(self, audio_channel: int, values: int, dropout: float = 0.0):

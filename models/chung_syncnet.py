@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 EMBEDDING_DIM = 1024
-"""Numbers of a code."""
+"""Length of an embedding."""
 
 
 def _stack(kind: str, layers: tuple) -> nn.Sequential:
@@ -26,7 +26,7 @@ def _head() -> nn.Sequential:
 
 
 class ChungSyncNet(nn.Module):
-    """Codes of five pictures of a face and of 0.2 s of sound, near each other where they belong together."""
+    """Embeddings of five face images and of 0.2 s of audio, close to each other if they are in sync."""
 
     def __init__(self):
         super().__init__()
@@ -62,10 +62,10 @@ class ChungSyncNet(nn.Module):
         )
         self.netfclip = _head()
 
-    def encode_audio(self, sound: torch.Tensor) -> torch.Tensor:
-        """MFCC [B, 1, 13, 20], 20 rows at 100 Hz, to codes [B, EMBEDDING_DIM]."""
-        return self.netfcaud(self.netcnnaud(sound).flatten(1))
+    def encode_audio(self, mfcc: torch.Tensor) -> torch.Tensor:
+        """MFCC [B, 1, 13, 20], 20 rows at 100 Hz, to embeddings [B, EMBEDDING_DIM]."""
+        return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
 
     def encode_video(self, faces: torch.Tensor) -> torch.Tensor:
-        """Faces, BGR in levels 0 .. 255, [B, 3, 5, 224, 224], to codes [B, EMBEDDING_DIM]."""
+        """Faces, BGR in levels 0 .. 255, [B, 3, 5, 224, 224], to embeddings [B, EMBEDDING_DIM]."""
         return self.netfclip(self.netcnnlip(faces).flatten(1))

@@ -1,4 +1,4 @@
-"""The DINet generator: deforms reference features to the speech (AdaAT) and inpaints the mouth with them.
+"""The DINet generator: deforms reference features by the audio (AdaAT) and inpaints the mouth with them.
 
 Names, shapes and arithmetic follow the published weights, which load unchanged.
 """
@@ -53,14 +53,14 @@ class AdaAT(nn.Module):
     """
 
     def __init__(
-        self, code_channels: int = FEATURE_CHANNELS // 2 + AUDIO_EMBEDDING_DIM, channels: int = FEATURE_CHANNELS
+        self, embedding_dim: int = FEATURE_CHANNELS // 2 + AUDIO_EMBEDDING_DIM, channels: int = FEATURE_CHANNELS
     ):
         super().__init__()
-        self.commn_linear = nn.Sequential(nn.Linear(code_channels, channels), nn.ReLU())
+        self.commn_linear = nn.Sequential(nn.Linear(embedding_dim, channels), nn.ReLU())
         self.scale = nn.Sequential(nn.Linear(channels, channels), nn.Sigmoid())
         self.rotation = nn.Sequential(nn.Linear(channels, channels), nn.Tanh())
         self.translation = nn.Sequential(nn.Linear(channels, 2 * channels), nn.Tanh())
-        # A training begins near the identity: on a single batch it then learns by a tenth faster.
+        # Near the identity at the start: fits a single batch 10 % faster.
         for layer in (self.scale[0], self.rotation[0], self.translation[0]):
             if layer.weight.is_meta:
                 continue  # nothing to fill, and normal_ would import all of torch.compile
@@ -80,37 +80,37 @@ class AdaAT(nn.Module):
         above = padded[:, self.depth_floor + 2]
         return torch.lerp(below, above, self.depth_fraction.to(feature.dtype)[:, None, None])
 
-    def affine(self, code: torch.Tensor) -> torch.Tensor:
-        """Affine maps of the sampling grid, [B, C, 2, 3] in at least float32, from the code [B, code_channels].
+    def affine(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Affine maps of the sampling grid, [B, C, 2, 3] in at least float32, from the embeddings [B, embedding_dim].
 
         point' = scale * R(angle) * point + translation, with scale in (0, 2), angle in (-ANGLE, ANGLE) and
         translation in (-1, 1) of grid coordinates, (x, y).
         """
-        code = self.commn_linear(code.to(self.commn_linear[0].weight.dtype))
-        scale = 2 * _widened(self.scale(code))
-        angle = ANGLE * _widened(self.rotation(code))
-        translation = _widened(self.translation(code)).unflatten(1, (-1, 2))
+        embedding = self.commn_linear(embedding.to(self.commn_linear[0].weight.dtype))
+        scale = 2 * _widened(self.scale(embedding))
+        angle = ANGLE * _widened(self.rotation(embedding))
+        translation = _widened(self.translation(embedding)).unflatten(1, (-1, 2))
         cos, sin = scale * angle.cos(), scale * angle.sin()
         rotation = torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
         return torch.cat([rotation, translation[..., None]], -1)
 
-    def warp(self, blended: torch.Tensor, code: torch.Tensor, first_row: int = 0) -> torch.Tensor:
-        """The x, y half of the sampling: [B or 1, C, H, W] and codes [B, code_channels] to [B, C, H - first_row, W].
+    def warp(self, blended: torch.Tensor, embedding: torch.Tensor, first_row: int = 0) -> torch.Tensor:
+        """The x, y half of the sampling, [B or 1, C, H, W] with embeddings [B, embedding_dim] to [B, C, H - first_row, W].
 
         At least in float32: eight bits of a bf16 coordinate are half a pixel on a large map.
         """
         height, width = blended.shape[-2:]
         with torch.autocast(blended.device.type, enabled=False):
-            maps = self.affine(code)
+            maps = self.affine(embedding)
             batch, channels = maps.shape[:2]
             grid = _sampling_grid(maps.flatten(0, 1), height, width, first_row)
             planes = _widened(blended).expand(batch, -1, -1, -1).reshape(batch * channels, 1, height, width)
             moved = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
         return moved.view(batch, channels, height - first_row, width).to(blended.dtype)
 
-    def forward(self, feature: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """Feature map [B, C, H, W] and code [B, code_channels] to the deformed map [B, C, H, W]."""
-        return self.warp(self.blend(feature), code)
+    def forward(self, feature: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """Feature map [B, C, H, W] and embedding [B, embedding_dim] to the deformed map [B, C, H, W]."""
+        return self.warp(self.blend(feature), embedding)
 
 
 def make_audio_encoder(audio_channel: int) -> nn.Sequential:
@@ -127,7 +127,7 @@ def make_audio_encoder(audio_channel: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class ReferenceFeatures:
-    """What a generator in eval mode needs of the reference crops; constant over a video. Batch R is 1 or B."""
+    """Features of the reference crops for a generator in eval mode, constant over a video. Batch R is 1 or B."""
 
     features: torch.Tensor
     """[R, feature_channel, H/4, W/4]: after the first appearance blocks and AdaAT's depth blend."""
@@ -139,8 +139,8 @@ class DINet(nn.Module):
     """The generator.
 
     Args:
-        source_channel: channels of the source picture.
-        ref_channel: channels of all reference pictures.
+        source_channel: channels of the source image.
+        ref_channel: channels of all reference images.
         audio_channel: number of values per audio row (29 DeepSpeech, 80 mel).
         feature_channel: channels of the feature maps, a multiple of 4; 256 as published, fewer for a smaller network.
     """
@@ -154,21 +154,21 @@ class DINet(nn.Module):
     ):
         super().__init__()
         self.feature_channel = feature_channel
-        code = feature_channel // 2
+        half = feature_channel // 2
         self.source_in_conv = self._in_conv(source_channel, feature_channel)
         self.ref_in_conv = self._in_conv(ref_channel, feature_channel)
         self.trans_conv = nn.Sequential(
-            SameBlock(2 * feature_channel, code, 3, 1),
-            SameBlock(code, code, 11, 5),
-            SameBlock(code, code, 11, 5),
-            DownBlock(code, code),
-            SameBlock(code, code, 7, 3),
-            SameBlock(code, code, 7, 3),
-            DownBlock(code, code),
-            SameBlock(code, code, 3, 1),
-            DownBlock(code, code),
-            SameBlock(code, code, 3, 1),
-            DownBlock(code, code),
+            SameBlock(2 * feature_channel, half, 3, 1),
+            SameBlock(half, half, 11, 5),
+            SameBlock(half, half, 11, 5),
+            DownBlock(half, half),
+            SameBlock(half, half, 7, 3),
+            SameBlock(half, half, 7, 3),
+            DownBlock(half, half),
+            SameBlock(half, half, 3, 1),
+            DownBlock(half, half),
+            SameBlock(half, half, 3, 1),
+            DownBlock(half, half),
         )
         self.audio_encoder = make_audio_encoder(audio_channel)
         self.max_audio_norm: float | None = None
@@ -176,13 +176,13 @@ class DINet(nn.Module):
         self.appearance_conv_list = nn.ModuleList(
             nn.Sequential(*(ResBlock(feature_channel, feature_channel, 3, 1) for _ in range(4))) for _ in range(2)
         )
-        self.adaAT = AdaAT(code + AUDIO_EMBEDDING_DIM, feature_channel)
+        self.adaAT = AdaAT(half + AUDIO_EMBEDDING_DIM, feature_channel)
         self.out_conv = nn.Sequential(
-            SameBlock(2 * feature_channel, code, 3, 1),
-            UpBlock(code, code),
-            ResBlock(code, code, 3, 1),
-            UpBlock(code, code),
-            nn.Conv2d(code, 3, 7, padding=3),
+            SameBlock(2 * feature_channel, half, 3, 1),
+            UpBlock(half, half),
+            ResBlock(half, half, 3, 1),
+            UpBlock(half, half),
+            nn.Conv2d(half, 3, 7, padding=3),
             nn.Sigmoid(),
         )
 
@@ -200,7 +200,7 @@ class DINet(nn.Module):
         Args:
             source: masked crop, RGB in [0, 1], [B, source_channel, H, W]; the sizes are multiples of 4.
             reference: reference crops stacked on channels, RGB in [0, 1], [R, ref_channel, H, W]; R is B, or B / K
-                where each set of references serves K successive pictures: its features are then computed once.
+                where each set of references serves K successive images: its features are then computed once.
             audio: speech features around the frame, [B, audio_channel, T], any T.
 
         Returns:
@@ -213,11 +213,11 @@ class DINet(nn.Module):
         if repeats > 1:
             reference_feature = reference_feature.repeat_interleave(repeats, 0)
             blended = blended.repeat_interleave(repeats, 0)
-        image_code = self.trans_conv(torch.cat([source_feature, reference_feature], 1)).mean((2, 3))
-        return self._render(source_feature, blended, image_code, audio)
+        image_embedding = self.trans_conv(torch.cat([source_feature, reference_feature], 1)).mean((2, 3))
+        return self._render(source_feature, blended, image_embedding, audio)
 
     def encode_reference(self, reference: torch.Tensor) -> ReferenceFeatures:
-        """Do once, in eval mode, all the work that depends on the references alone.
+        """Compute, in eval mode, everything that depends on the references only.
 
         Args:
             reference: [B, ref_channel, H, W], or [1, ref_channel, H, W] for all frames of a video, RGB in [0, 1].
@@ -236,9 +236,9 @@ class DINet(nn.Module):
 
         Args:
             source: as for `forward`.
-            reference_features: of the references.
+            reference_features: see encode_reference.
             audio: as for `forward`.
-            first_row: a multiple of 4; what lies above, and serves nothing below, is not computed.
+            first_row: a multiple of 4; what only rows above it depend on is not computed.
 
         Returns:
             Rows `first_row` to the last of the faces, [B, 3, H - first_row, W] in (0, 1).
@@ -247,23 +247,23 @@ class DINet(nn.Module):
         source_feature = self.source_in_conv(source)
         first = self.trans_conv[0]
         joint = first.partial(source_feature, 0) + reference_features.trans
-        image_code = self.trans_conv[1:](first.activate(joint)).mean((2, 3))
-        return self._render(source_feature, reference_features.features, image_code, audio, first_row)
+        image_embedding = self.trans_conv[1:](first.activate(joint)).mean((2, 3))
+        return self._render(source_feature, reference_features.features, image_embedding, audio, first_row)
 
     def _render(
         self,
         source_feature: torch.Tensor,
         blended: torch.Tensor,
-        image_code: torch.Tensor,
+        image_embedding: torch.Tensor,
         audio: torch.Tensor,
         first_row: int = 0,
     ) -> torch.Tensor:
-        # In rows of the feature maps, a quarter of the picture's: what each part can see above its first result.
+        # In rows of the feature maps, a quarter of the image's: a part needs its receptive field above the first row.
         shown = first_row // 4
         first_out = max(0, shown - OUT_RECEPTIVE_ROWS)
         first_deformed = max(0, first_out - APPEARANCE_RECEPTIVE_ROWS)
-        audio_code = self.encode_audio(audio)
-        deformed = self.adaAT.warp(blended, torch.cat([image_code, audio_code], 1), first_deformed)
+        audio_embedding = self.encode_audio(audio)
+        deformed = self.adaAT.warp(blended, torch.cat([image_embedding, audio_embedding], 1), first_deformed)
         appearance = self.appearance_conv_list[1](deformed)[:, :, first_out - first_deformed :]
         made = self.out_conv(torch.cat([source_feature[:, :, first_out:], appearance], 1))
         return made[:, :, 4 * (shown - first_out) :]

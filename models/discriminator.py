@@ -1,4 +1,4 @@
-"""Patch discriminator: `net_dI` judges one frame (3 channels), `net_dV` five frames side by side (15 channels)."""
+"""Patch discriminator: `net_dI` sees one frame (3 channels), `net_dV` five frames stacked on channels (15 channels)."""
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 def min_image_side(num_blocks: int) -> int:
-    """Smallest height and width in pixels that a discriminator of so many blocks can score."""
+    """Smallest height and width in pixels that a discriminator of this number of blocks can score."""
     side = 4  # the last block's kernel
     for _ in range(num_blocks - 1):
         side = 2 * side + 3  # before the average pool, and before the 4x4 kernel
@@ -27,10 +27,10 @@ def min_image_side(num_blocks: int) -> int:
 
 
 class Discriminator(nn.Module):
-    """Scores overlapping patches; trained by least squares to 1 for real and 0 for generated pictures.
+    """Scores overlapping patches; trained by least squares to 1 for real and 0 for generated images.
 
     Args:
-        num_channels: channels of the picture.
+        num_channels: channels of the image.
         block_expansion: half the channels of the first block's output; every block doubles them.
         num_blocks: number of blocks.
         max_features: upper limit of the channels.
@@ -45,7 +45,7 @@ class Discriminator(nn.Module):
         self.conv = nn.Conv2d(widths[-1], 1, 1)
 
     def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Pictures [B, num_channels, H, W] in [0, 1] to (output of every block, score map [B, 1, h, w])."""
+        """Images [B, num_channels, H, W] in [0, 1] to (outputs of the blocks, score map [B, 1, h, w]), as published."""
         outputs = []
         for block in self.down_blocks:
             x = block(x)

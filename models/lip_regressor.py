@@ -1,8 +1,7 @@
-"""Reads off a picture how far the lips are open and how wide: tells a generator what the speech has to move.
+"""Regresses lip opening and width from a mouth image; used as a frozen network in the lip loss.
 
-Of all that a picture loss rewards, the opening of the lips is a small part and the hardest to foretell: on minutes of
-video, generators learn skin and pose from the pictures and leave the speech aside. A loss on what is read off their
-mouths has nothing else to follow than the speech.
+Lip opening contributes little to an image loss, so on minutes of video the generator ignores the audio. A loss on
+predicted lip opening and width depends on them alone.
 """
 
 import torch
@@ -10,13 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 
 INPUT_SIZE = 32
-"""Pixels that a mouth is read at: a generator cannot deceive the reader by detail that nobody sees."""
+"""Input size in pixels; low, so that adversarial high-frequency detail cannot lower the loss."""
 STD_EPSILON = 0.05
-"""Contrast below which a picture's own is not scaled up to 1."""
+"""Added to the standard deviation that an image is divided by: flat images are not scaled up to noise."""
 MIN_BLUR_SIZE = 12
-"""Training mouths are blurred down to this many pixels at most: young generators' mouths are soft."""
+"""Smallest size training mouths are downsampled to; early generator outputs are blurry."""
 MAX_NOISE_STD = 0.05
-"""Standard deviation of noise on training mouths at most."""
+"""Maximum standard deviation of the noise on training mouths."""
 
 
 class LipShapeRegressor(nn.Module):
@@ -25,7 +24,7 @@ class LipShapeRegressor(nn.Module):
     Opening and width are relative to the distance between the eyes; the person's resting shape is not subtracted.
 
     Args:
-        dropout: share of the last features left out in training.
+        dropout: before the last layer.
     """
 
     def __init__(self, dropout: float = 0.0):
@@ -46,12 +45,12 @@ class LipShapeRegressor(nn.Module):
 
 
 def degrade(mouths: torch.Tensor) -> torch.Tensor:
-    """Mouths to train on: half of the batches blurred, all with noise."""
+    """Augmentation of training mouths: half of the batches are blurred, all get noise."""
     side = mouths.shape[-1]
     if torch.rand(()) < 0.5:
         mouths = _resized(_resized(mouths, int(torch.randint(MIN_BLUR_SIZE, side, ()))), side)
     return mouths + MAX_NOISE_STD * torch.rand(()).item() * torch.randn_like(mouths)
 
 
-def _resized(pictures: torch.Tensor, side: int) -> torch.Tensor:
-    return F.interpolate(pictures, (side, side), mode="bilinear", antialias=True, align_corners=False)
+def _resized(images: torch.Tensor, side: int) -> torch.Tensor:
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)

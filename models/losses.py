@@ -11,11 +11,11 @@ def perceptual_loss(network: nn.Module, fake: torch.Tensor, real: torch.Tensor, 
     """Mean L1 distance of perceptual features over layers and two scales, times `weight` (`--lamb_perception`).
 
     Args:
-        network: a `PerceptualNetwork`: pictures to a list of feature maps.
-        fake: generated pictures [B, 3, H, W] in [0, 1].
-        real: their targets; no gradient goes there.
+        network: a `PerceptualNetwork`: images to a list of feature maps.
+        fake: generated images [B, 3, H, W] in [0, 1].
+        real: their targets; without gradient.
     """
-    # The two halvings differ, as published: what they leave of the loss is part of the trained weights.
+    # Fake and real are downsampled differently, as published: the trained weights depend on it.
     half_fake = F.avg_pool2d(fake, 3, stride=2, padding=1, count_include_pad=False)
     half_real = F.interpolate(real, scale_factor=0.5, mode="bilinear", align_corners=False)
     distances = []
@@ -29,7 +29,7 @@ def perceptual_loss(network: nn.Module, fake: torch.Tensor, real: torch.Tensor, 
 def discriminator_loss(discriminator: nn.Module, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Least-squares loss of a discriminator: (MSE of fake scores to 0 + MSE of real scores to 1) / 2.
 
-    The fake is detached. The published loop sends this gradient into the generator as well, and discards it.
+    The fake is detached: the published loop back-propagates into the generator as well, but discards that gradient.
     """
     _, fake_score = discriminator(fake.detach())
     _, real_score = discriminator(real)
@@ -37,7 +37,7 @@ def discriminator_loss(discriminator: nn.Module, fake: torch.Tensor, real: torch
 
 
 def generator_gan_loss(discriminator: nn.Module, fake: torch.Tensor) -> torch.Tensor:
-    """Least-squares loss of the generator, MSE of fake scores to 1; the discriminator has taken its step before."""
+    """Least-squares loss of the generator, MSE of fake scores to 1, after the discriminator's step."""
     _, score = discriminator(fake)
     return _mse_to(score, 1)
 
@@ -47,8 +47,8 @@ def sync_loss(syncnet: nn.Module, mouths: torch.Tensor, audio: torch.Tensor, wei
 
     Args:
         syncnet: a frozen `SyncNet`.
-        mouths: mouth squares of the generated clips, side by side on channels, [B, 15, m, m].
-        audio: the clips' audio rows [B, channels, T] of nine frames.
+        mouths: mouth regions of the generated clips, frames stacked on channels, [B, 15, m, m].
+        audio: the clips' speech features of nine frames, [B, channels, T].
     """
     return weight * _mse_to(syncnet(mouths, audio), 1)
 

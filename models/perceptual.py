@@ -1,4 +1,4 @@
-"""Frozen VGG features of pictures, for the perception loss."""
+"""Frozen VGG features of images, for the perceptual loss."""
 
 from collections.abc import Mapping
 
@@ -28,11 +28,11 @@ class PerceptualNetwork(nn.Module):
 
     Args:
         weights: state dict of torchvision's layout, `features.N.weight` and `features.N.bias`; other entries are
-            ignored. Which of the two networks it is, is read off the numbering. Weights that stop early give
-            fewer outputs (four for a file that ends with relu4_3).
+            ignored. The numbering tells the two networks apart. Truncated weights give fewer outputs (four for a
+            file that ends with relu4_3).
 
     Raises:
-        ValueError: `weights` is no such state dict; one line that says why.
+        ValueError: `weights` is not such a state dict; one line that says why.
     """
 
     def __init__(self, weights: Mapping[str, torch.Tensor]):
@@ -51,7 +51,7 @@ class PerceptualNetwork(nn.Module):
             self.stages.append(nn.Sequential(*layers, *self._conv(weights, indices[0], channels, width)))
             before, channels = indices[1:], width
         if not self.stages:
-            raise ValueError("no VGG weights in it: `features.0.weight` is missing")
+            raise ValueError("it holds no VGG weights: `features.0.weight` is missing")
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.requires_grad_(False)
@@ -62,17 +62,17 @@ class PerceptualNetwork(nn.Module):
         for name, parameter in conv.named_parameters():
             key = f"features.{index}.{name}"
             if key not in weights:
-                raise ValueError(f"no VGG16 or VGG19 weights in it: `{key}` is missing")
+                raise ValueError(f"it holds no VGG16 or VGG19 weights: `{key}` is missing")
             if weights[key].shape != parameter.shape:
                 raise ValueError(
-                    f"no VGG16 or VGG19 weights in it: `{key}` is {list(weights[key].shape)} "
+                    f"it holds no VGG16 or VGG19 weights: `{key}` is {list(weights[key].shape)} "
                     f"instead of {list(parameter.shape)}"
                 )
             parameter.data.copy_(weights[key])
         return [conv, nn.ReLU(inplace=True)]
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Feature maps of RGB pictures [B, 3, H, W] in [0, 1], finest first; five with full weights."""
+        """Feature maps of RGB images [B, 3, H, W] in [0, 1], finest first; five with full weights."""
         x = (images - self.mean) / self.std
         outputs = []
         for stage in self.stages:

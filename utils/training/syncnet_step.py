@@ -58,12 +58,12 @@ class SyncStep(TrainingStep):
             the mean squared errors of the predictions from mouths and audio.
         """
         with self.autocast():
-            positive, negative, mouth_codes, audio_codes = self.syncnet(mouths, audio, negative_audio)
+            positive, negative, mouth_embeddings, audio_embeddings = self.syncnet(mouths, audio, negative_audio)
             sync = self._sync_loss(positive, negative)
         terms = {"sync": (1.0, sync)}
         if self.lamb_contrast:
             terms["contrast"] = (self.lamb_contrast, self._info_nce(positive, negative))
-        for name, loss in self._lip_losses(mouth_codes, audio_codes, lips, audio_lips).items():
+        for name, loss in self._lip_losses(mouth_embeddings, audio_embeddings, lips, audio_lips).items():
             terms[name] = (self.lamb_lips, loss)
         self.optimizer_step(sum(weight * loss for weight, loss in terms.values()))
         losses = {name: loss.detach() for name, (_, loss) in terms.items()}
@@ -85,7 +85,9 @@ class SyncStep(TrainingStep):
             than another one of the same mouths (chance 0.5); positive_score and negative_score, the means.
         """
         with self.autocast():
-            positive, negative, mouth_codes, audio_codes = unwrap_ddp(self.syncnet)(mouths, audio, negative_audio)
+            positive, negative, mouth_embeddings, audio_embeddings = unwrap_ddp(self.syncnet)(
+                mouths, audio, negative_audio
+            )
         positive_means, negative_means = _means(positive), _means(negative)
         return {
             "sync": self._sync_loss(positive.float(), negative.float()),
@@ -93,7 +95,7 @@ class SyncStep(TrainingStep):
             "pair_accuracy": (positive_means[:, None] > negative_means).float().mean(),
             "positive_score": positive_means.mean(),
             "negative_score": negative_means.mean(),
-        } | self._lip_losses(mouth_codes, audio_codes, lips, audio_lips)
+        } | self._lip_losses(mouth_embeddings, audio_embeddings, lips, audio_lips)
 
     @staticmethod
     def _sync_loss(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
@@ -108,19 +110,22 @@ class SyncStep(TrainingStep):
 
     @staticmethod
     def _lip_losses(
-        mouth_codes: torch.Tensor,
-        audio_codes: torch.Tensor,
+        mouth_embeddings: torch.Tensor,
+        audio_embeddings: torch.Tensor,
         lips: torch.Tensor | None,
         audio_lips: torch.Tensor | None,
     ) -> Losses:
         losses = {}
-        for name, codes, target in (("lips_seen", mouth_codes, lips), ("lips_heard", audio_codes, audio_lips)):
+        for name, embeddings, target in (
+            ("lips_seen", mouth_embeddings, lips),
+            ("lips_heard", audio_embeddings, audio_lips),
+        ):
             if target is None:
                 continue
             known, count = target.isfinite(), target.shape[-1]
             # Positive values are predicted by one channel, negative ones by another, as both have yet to pass a ReLU.
             signs = target.new_tensor([1.0, -1.0]).repeat_interleave(count)
-            predictions = (codes[..., : 2 * count].float() * signs).chunk(2, -1)
+            predictions = (embeddings[..., : 2 * count].float() * signs).chunk(2, -1)
             errors = sum((pred - target.nan_to_num()).square() for pred in predictions) / 2
             losses[name] = (errors * known).sum() / known.sum().clamp(min=1)
         return losses
