@@ -95,7 +95,7 @@ class AdaAT(nn.Module):
         return torch.cat([rotation, translation[..., None]], -1)
 
     def warp(self, blended: torch.Tensor, embedding: torch.Tensor, first_row: int = 0) -> torch.Tensor:
-        """The x, y half of the sampling, [B or 1, C, H, W] with embeddings [B, embedding_dim] to [B, C, H - first_row, W].
+        """The x, y half of the sampling: [B or 1, C, H, W], embeddings [B, embedding_dim] to [B, C, H - first_row, W].
 
         At least in float32: eight bits of a bf16 coordinate are half a pixel on a large map.
         """
@@ -132,7 +132,7 @@ class ReferenceFeatures:
     features: torch.Tensor
     """[R, feature_channel, H/4, W/4]: after the first appearance blocks and AdaAT's depth blend."""
     trans: torch.Tensor
-    """[R, feature_channel / 2, H/4, W/4]: the references' share of trans_conv's first convolution, without bias."""
+    """[R, feature_channel / 2, H/4, W/4]: the references' part of trans_conv's first convolution, without bias."""
 
 
 class DINet(nn.Module):
