@@ -172,7 +172,8 @@ def read_checkpoint(path: str | Path, option: str, hint: str = "") -> Checkpoint
         else:
             holds = f"a {type(content).__name__}"
         raise UserError(
-            f"{option}: {path} is no DINet or SyncNet checkpoint: it holds {holds} and no networks under `state_dict`"
+            f"{option}: {path} is no DINet or SyncNet checkpoint: it holds {holds} and no networks under `state_dict`; "
+            "name a checkpoint of the training scripts or published weights"
         )
     problem = _state_problem(networks)
     if problem is not None:

@@ -50,8 +50,15 @@ def open_input(path: Path, max_pixels: int | None = None) -> av.container.InputC
     try:
         # Not by its path: ffmpeg would take "a:b.mp4" for a protocol and "a%d.jpg" for a series of pictures, and PyAV
         # refuses names that are not UTF-8.
+        name = descriptor_name(descriptor, path)
         streams = [decoder_options(max_pixels or current_limits().max_pixels)] * _MAX_STREAMS
-        return av.open(descriptor_name(descriptor, path), stream_options=streams, **_OPTIONS)
+        try:
+            return av.open(name, stream_options=streams, **_OPTIONS)
+        except ValueError as error:
+            # MPEG streams are found by reading on; PyAV has no way to limit their decoders before.
+            if isinstance(error, av.FFmpegError):
+                raise
+            return av.open(name, **_OPTIONS)
     finally:
         os.close(descriptor)
 

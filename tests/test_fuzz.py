@@ -1,0 +1,28 @@
+"""Odd inputs for the real scripts: forty that change with nothing but the code; more with tests/fuzz.py itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FUZZ = Path(__file__).with_name("fuzz.py")
+
+
+def run_fuzz(*options: str) -> None:
+    done = subprocess.run([sys.executable, FUZZ, *options], capture_output=True, text=True, timeout=3000)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_forty_odd_inputs_end_in_one_line_or_a_right_result():
+    run_fuzz("--count", "40", "--seed", "0", "--script", "inference", "export_weights")
+
+
+@pytest.mark.slow
+def test_every_command_line_of_the_fuzzer_succeeds_where_nothing_is_odd():
+    run_fuzz("--undamaged")
+
+
+@pytest.mark.slow
+def test_many_odd_inputs_of_all_scripts_end_in_one_line_or_a_right_result():
+    run_fuzz("--count", "150", "--seed", "1")
