@@ -1,6 +1,5 @@
 """Prepare training data: python data_processing.py --all --source_video_dir FOLDER."""
 
-import argparse
 import contextlib
 import logging
 from concurrent.futures import Executor
@@ -10,17 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config.data_folders import DATA_FOLDERS, both_folders
-from config.data_processing import DataProcessingParser
+from config.data_processing import DataProcessingParser, SourceSettings, StepSettings, WorkSettings
+from config.parser import make_settings
 from utils.data_processing.cached_results import remove_empty_staging
 from utils.data_processing.hdtf import read_annotations
-from utils.data_processing.settings import TRAINING_RATE, DataSettings, list_videos
+from utils.data_processing.settings import TRAINING_RATE, DataSettings
 from utils.errors import UserError, make_folder, require_file, run_script
 from utils.executors import dask_executor, local_executor, run_all, usable_cores
 from utils.media.limits import limits_of, use_limits
+from utils.media.suffixes import list_videos
 from utils.settings import ASSERTS_DOWNLOAD
 
 if TYPE_CHECKING:  # these load libraries: not for --help or a mistyped path
-    from utils.data_processing.steps import Report, Source
+    from utils.data_processing.report import Report
+    from utils.data_processing.steps import Source
 
 logger = logging.getLogger(__name__)
 
@@ -33,186 +35,155 @@ FOLDER_OPTIONS = {
     "detect_landmark": "openface_landmark_dir",
     "crop_face": "crop_face_dir",
 }
-"""Where each step leaves its results."""
-FOUND_BY_RESULT = {"extract_audio_feature": "audio_dir", "crop_face": "openface_landmark_dir"}
-"""Steps that can do without the videos: whose files tell the names."""
+"""Option of the folder that each step writes to."""
+NAMES_FROM_FOLDER = {"extract_audio_feature": "audio_dir", "crop_face": "openface_landmark_dir"}
+"""Steps that can start without videos, and the folder whose file names are used instead."""
 
 
-def make_settings(options: argparse.Namespace) -> DataSettings:
-    """Folders and parameters of all steps."""
-    published = options.audio_feature == "deepspeech"
-    return DataSettings(
-        split_video_dir=options.split_video_dir,
-        resampled_video_dir=options.resampled_video_dir,
-        scene_video_dir=options.scene_video_dir,
-        openface_landmark_dir=options.openface_landmark_dir,
-        video_frame_dir=options.video_frame_dir,
-        audio_dir=options.audio_dir,
-        feature_dir=options.deep_speech_dir if published else options.audio_feature_dir,
-        crop_face_dir=options.crop_face_dir,
-        audio_feature=options.audio_feature,
-        deep_speech_model=options.deep_speech_model,
-        whisper_model=options.whisper_model,
-        clip_length=options.clip_length,
-        jpeg_quality=options.jpeg_quality,
-        crf=options.crf,
-    )
-
-
-def check_files(options: argparse.Namespace, settings: DataSettings) -> None:
-    """Look at what nothing works without before anything slow starts, and make the result folders.
+def check_files(steps: list[str], source: SourceSettings, data: DataSettings) -> None:
+    """Check required files and create output folders before any slow work.
 
     Raises:
         UserError: naming the option.
     """
     for step, option in FOLDER_OPTIONS.items():
-        if step in options.steps:
-            make_folder(getattr(options, option), f"--{option}")
-    if "extract_audio_feature" in options.steps:
-        published = options.audio_feature == "deepspeech"
-        make_folder(settings.feature_dir, "--deep_speech_dir" if published else "--audio_feature_dir")
-        if published:
+        if step in steps:
+            make_folder(getattr(data, option), f"--{option}")
+    if "extract_audio_feature" in steps:
+        make_folder(data.feature_dir, data.feature_option)
+        if data.audio_feature == "deepspeech":
             require_file(
-                options.deep_speech_model,
+                data.deep_speech_model,
                 "--deep_speech_model",
                 f"take output_graph.pb of asserts.zip from {ASSERTS_DOWNLOAD}, or use --audio_feature mel",
             )
-    if "generate_training_json" in options.steps:
-        make_folder(options.json_path.parent, "--json_path")
-        if options.json_path.is_dir():
-            raise UserError(f"--json_path: {options.json_path} is a folder; name a file")
-        if not options.crop_face_dir.is_dir():
-            raise UserError(f"--crop_face_dir: {options.crop_face_dir} does not exist; run --crop_face first")
+    if "generate_training_json" in steps:
+        make_folder(source.json_path.parent, "--json_path")
+        if source.json_path.is_dir():
+            raise UserError(f"--json_path: {source.json_path} is a folder; name a file")
+        if not data.crop_face_dir.is_dir():
+            raise UserError(f"--crop_face_dir: {data.crop_face_dir} does not exist; run --crop_face first")
 
 
-def list_sources(options: argparse.Namespace, report: "Report") -> list["Source"]:
-    """Name the videos that the first step works on; those that cannot be used are put down in `report`.
+def list_sources(steps: StepSettings, source: SourceSettings, data: DataSettings, report: "Report") -> list["Source"]:
+    """List the videos that the first step works on; those that cannot be used are added to `report`.
 
     Raises:
         UserError: there are none.
     """
-    from utils.data_processing.steps import Skip, Source
+    from utils.data_processing.report import Skip
+    from utils.data_processing.steps import Source
 
-    first, folder = options.steps[0], options.source_video_dir
+    first, folder = steps.names[0], source.video_dir(steps)
     videos: dict[str, Path | None] = {}
     for path in list_videos(folder) if folder.is_dir() else []:
         if path.stem in videos:
             report.skips.append(Skip(path.name, first, f"{videos[path.stem].name} has the same name; rename one"))
         else:
             videos[path.stem] = path
-    if first in FOUND_BY_RESULT:
-        found = getattr(options, FOUND_BY_RESULT[first])
-        if found.is_dir():
-            videos = {path.stem: None for path in found.iterdir() if path.suffix in (".wav", ".csv")} | videos
+    if first in NAMES_FROM_FOLDER:
+        named = getattr(data, NAMES_FROM_FOLDER[first])
+        if named.is_dir():
+            videos = {path.stem: None for path in named.iterdir() if path.suffix in (".wav", ".csv")} | videos
     if not videos:
         problem = f"{folder} {'holds no videos' if folder.is_dir() else 'does not exist'}"
         if folder.parent in DATA_FOLDERS:
             problem = f"no videos in {both_folders(folder.name)}"
         raise UserError(f"--source_video_dir: {problem}; name the folder that your videos are in")
     if first == "split_video":
-        return list_parts(options, videos, report)
+        return list_parts(source.annotation_path or folder, videos, report)
     return [Source(name, video) for name, video in sorted(videos.items())]
 
 
-def list_parts(options: argparse.Namespace, videos: dict[str, Path], report: "Report") -> list["Source"]:
-    """Name the annotated parts of the raw videos."""
-    from utils.data_processing.steps import Skip, Source
-    from utils.data_processing.video_cutting import Span
+def list_parts(annotation_path: Path, videos: dict[str, Path], report: "Report") -> list["Source"]:
+    """List the annotated parts of the raw videos."""
+    from utils.data_processing.report import Skip
+    from utils.data_processing.steps import Source
 
-    annotations = read_annotations(options.annotation_path or options.source_video_dir, "--annotation_path")
+    annotations = read_annotations(annotation_path, "--annotation_path")
     for name in sorted(videos.keys() - annotations.keys()):
         report.skips.append(Skip(name, "split_video", "not annotated in --annotation_path"))
     for name in sorted(annotations.keys() - videos.keys()):
         report.skips.append(Skip(name, "split_video", "annotated, but not in --source_video_dir"))
     return [
-        Source(f"{name}_{index}", videos[name], Span(*span))
+        Source(f"{name}_{index}", videos[name], span)
         for name in sorted(videos.keys() & annotations.keys())
         for index, span in enumerate(annotations[name])
     ]
 
 
-def open_executor(options: argparse.Namespace, jobs: int) -> contextlib.AbstractContextManager[Executor]:
+def open_executor(work: WorkSettings, jobs: int) -> contextlib.AbstractContextManager[Executor]:
     """The processes that do the work."""
-    if options.dask_scheduler:
-        return dask_executor(options.dask_scheduler)
-    return local_executor(min(options.workers or usable_cores(), jobs))
+    if work.dask_scheduler:
+        return dask_executor(work.dask_scheduler)
+    return local_executor(min(work.workers or usable_cores(), jobs))
 
 
-def prepare_videos(options: argparse.Namespace, settings: DataSettings, report: "Report") -> None:
+def prepare_videos(sources: list["Source"], steps: list[str], data: DataSettings, work: WorkSettings) -> "Report":
     """Take all videos through the steps, several at a time."""
     from tqdm import tqdm
 
+    from utils.data_processing.report import Report
     from utils.data_processing.steps import prepare
 
-    sources = list_sources(options, report)
-    if options.dask_scheduler:  # the workers may stand elsewhere in the file system
-        settings = settings.absolute()
+    report = Report()
+    if work.dask_scheduler:  # the workers may run in another folder
+        data = data.absolute()
         sources = [replace(source, video=source.video and source.video.absolute()) for source in sources]
     # The largest first: a long one at the end would leave the other cores idle.
-    sources.sort(key=lambda source: -source.video.stat().st_size if source.video else 0)
-    steps = [step for step in options.steps if step != "generate_training_json"]
-    work = partial(prepare, steps=steps, settings=settings)
-    with open_executor(options, len(sources)) as executor, tqdm(total=len(sources), unit="video") as bar:
-        for one in run_all(executor, work, sources):
+    sources = sorted(sources, key=lambda source: -source.video.stat().st_size if source.video else 0)
+    job = partial(prepare, steps=[step for step in steps if step != "generate_training_json"], settings=data)
+    with open_executor(work, len(sources)) as executor, tqdm(total=len(sources), unit="video") as bar:
+        for one in run_all(executor, job, sources):
             report.add(one)
             bar.update()
-    remove_empty_staging([*(getattr(options, option) for option in FOLDER_OPTIONS.values()), settings.feature_dir])
+    remove_empty_staging([*(getattr(data, option) for option in FOLDER_OPTIONS.values()), data.feature_dir])
+    return report
 
 
-def generate_training_json(options: argparse.Namespace, settings: DataSettings, report: "Report") -> None:
-    """Write the training json of all crops that have speech features."""
+def generate_training_json(json_path: Path, data: DataSettings, report: "Report") -> None:
+    """Write the training json of all crops that have speech features; what cannot be used is added to `report`."""
     from dataset.collect import collect_videos
     from dataset.manifest import write_manifest
-    from utils.data_processing.steps import Skip
+    from utils.data_processing.report import Skip
 
-    collection = collect_videos(settings)
+    step = "generate_training_json"
+    collection = collect_videos(data)
     known = {skip.name for skip in report.skips}
-    report.skips += [
-        Skip(name, "generate_training_json", cause) for name, cause in collection.skips.items() if name not in known
-    ]
+    report.skips += [Skip(name, step, cause) for name, cause in collection.skips.items() if name not in known]
     report.causes += collection.causes
     if not collection.videos:
-        report.skips.append(
-            Skip(options.json_path.name, "generate_training_json", "not written: no usable clip at all")
-        )
+        report.skips.append(Skip(json_path.name, step, "not written: there is no usable clip"))
         return
-    write_manifest(options.json_path, collection.videos)
-    minutes = float(collection.clip_count * settings.clip_length / TRAINING_RATE) / 60
+    write_manifest(json_path, collection.videos)
+    minutes = float(collection.clip_count * data.clip_length / TRAINING_RATE) / 60
     logger.info(
-        f"{options.json_path}: {len(collection.videos)} videos, {collection.clip_count} clips of "
-        f"{settings.clip_length} frames, {minutes:.1f} minutes, {options.audio_feature} features"
+        f"{json_path}: {len(collection.videos)} videos, {collection.clip_count} clips of {data.clip_length} frames, "
+        f"{minutes:.1f} minutes, {data.audio_feature} features"
     )
 
 
-def log_report(report: "Report") -> None:
-    """Tell what was done, and what not and why."""
-    for step, count in report.steps.items():
-        rate = f", {count.frames / count.seconds:.0f} frames a second and process" if count.frames else ""
-        logger.info(f"{step:>22}: {count.made} made, {count.kept} there already, {count.seconds:.1f} s{rate}")
-    for cause, count in sorted(report.causes.items()):
-        logger.info(f"{count:>22} clips not used: {cause}")
-    for skip in sorted(report.skips, key=lambda skip: (skip.name, skip.step)):
-        logger.warning(f"skipped {skip.name} ({skip.step}): {skip.cause}")
-        if skip.traceback:
-            logger.warning(skip.traceback)
-    if report.skips:
-        logger.warning(f"{len(report.skips)} videos skipped")
-
-
 def main() -> int:
-    """Run the script."""
-    options = DataProcessingParser().parse_args()
+    """Run the script; returns 1 if a video was skipped."""
+    parser = DataProcessingParser()
+    options = parser.parse_args()
     use_limits(limits_of(options))
-    settings = make_settings(options)
-    check_files(options, settings)
-    from utils.data_processing.steps import Report
+    steps, source, data, work = (
+        make_settings(kind, options) for kind in (StepSettings, SourceSettings, DataSettings, WorkSettings)
+    )
+    if not steps.names:
+        parser.error("nothing to do: give --all or a step such as --crop_face")
+    data = steps.complete(data)
+    check_files(steps.names, source, data)
+    from utils.data_processing.report import Report
 
     report = Report()
-    if options.steps != ["generate_training_json"]:
-        prepare_videos(options, settings, report)
-    if "generate_training_json" in options.steps:
-        generate_training_json(options, settings, report)
-    log_report(report)
+    if steps.names != ["generate_training_json"]:
+        sources = list_sources(steps, source, data, report)
+        report.add(prepare_videos(sources, steps.names, data, work))
+    if "generate_training_json" in steps.names:
+        generate_training_json(source.json_path, data, report)
+    report.log()
     return 1 if report.skips else 0
 
 

@@ -1,11 +1,12 @@
 """Options of data_processing.py."""
 
 import argparse
-from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from config.data_folders import data_folder
-from config.parser import ScriptParser, positive_int
+from config.parser import ScriptParser, option, positive_int
+from utils.data_processing.settings import DATA_FOLDER, VIDEO_FOLDER, DataSettings
 from utils.media.limits import MediaLimits
 
 STEPS = (
@@ -23,7 +24,6 @@ STEPS = (
 NOT_IN_ALL = ("split_video", "split_scene", "extract_video_frame")
 """Steps that --all leaves out unless their own flag is given."""
 
-VIDEO_FOLDER = "split_video_25fps"
 _READ = (VIDEO_FOLDER, *(f"{VIDEO_FOLDER}_{name}" for name in ("audio", "landmark_openface", "frame", "crop_face")))
 """What single steps read: the place where one of these is holds the data."""
 _SOURCE_OF_FIRST_STEP = {"split_video": "raw_video", "resample_video": "split_video"}
@@ -31,26 +31,117 @@ _SOURCE_OF_FIRST_STEP = {"split_video": "raw_video", "resample_video": "split_vi
 _DESCRIPTION = """\
 Prepare training data: from raw talking videos to face crops, speech features and the training json.
 
-Give --all, or single steps; several steps in one call run in order. What is complete is not done again: after an
-interruption, start the same command again. One run at a time for one set of folders."""
+Give --all, or single steps; several steps in one call run in order. Complete results are kept: after an interruption,
+start the same command again. Run one command at a time per set of folders."""
 
 _EPILOG = """\
 Exit status: 0 everything was prepared, 1 some video was skipped (the summary says which and why; single clips without
-a usable face do not count), 2 an option or a file that nothing works without is wrong.
+a usable face do not count), 2 an option or a required file is wrong.
 
 On a cluster, start the workers in the project's folder, with the data at the same paths as here:
 PYTHONPATH=. dask worker tcp://HOST:8786 --nthreads 1 --nworkers auto"""
 
 
-def _jpeg_quality(text: str) -> int:
-    value = int(text)
-    if not 95 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is not between 95 and 100: training would learn the artefacts")
-    return value
-
-
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.const is True else super()._get_help_string(action)  # flags are off by default
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """Which steps to run."""
+
+    all: bool = option(False, help="everything that is missing, from --resample_video to --generate_training_json")
+    split_video: bool = option(False, help="cut raw videos by HDTF's annotations, into --split_video_dir")
+    resample_video: bool = option(False, help="resample videos of any rate to 25 fps, into --resampled_video_dir")
+    split_scene: bool = option(False, help="cut 25 fps videos at scene cuts, into --scene_video_dir")
+    extract_video_frame: bool = option(
+        False, help="write frames as JPEG; optional, as face crops can be cut from the videos too"
+    )
+    extract_audio: bool = option(False, help="write the audio as wav, 16 kHz mono")
+    extract_deep_speech: bool = option(
+        False, help="compute speech features of the wavs: DeepSpeech, unless --audio_feature is given"
+    )
+    extract_audio_feature: bool = option(
+        False, help="compute speech features of the wavs: mel, unless --audio_feature is given"
+    )
+    detect_landmark: bool = option(False, help="detect landmarks; an existing csv of OpenFace is kept")
+    crop_face: bool = option(False, help="cut the face crops, with one crop radius per clip")
+    generate_training_json: bool = option(False, help="write the json that training reads")
+
+    @property
+    def names(self) -> list[str]:
+        """The steps to run, in their order."""
+        given = {name for name in STEPS if getattr(self, name)}
+        if self.all:
+            given |= set(STEPS) - set(NOT_IN_ALL)
+        if self.extract_deep_speech:
+            given.add("extract_audio_feature")
+        return [step for step in STEPS if step in given]
+
+    def complete(self, data: DataSettings) -> DataSettings:
+        """The settings with the kind of speech features, and their folder, filled in where no option names them.
+
+        The kind is DeepSpeech where the published steps use it, else mel. The published command
+        `--generate_training_json` names no kind: it takes DeepSpeech if there are such features.
+        """
+        kind = data.audio_feature
+        if kind is None:
+            only_json = self.names == ["generate_training_json"]
+            published = self.extract_deep_speech or (only_json and any(data.deep_speech_dir.glob("*.txt")))
+            kind = "deepspeech" if published else "mel"
+        folder = data.audio_feature_dir or default_data_folder() / f"{VIDEO_FOLDER}_{kind}"
+        return replace(data, audio_feature=kind, audio_feature_dir=folder)
+
+
+def default_data_folder() -> Path:
+    """Where the training data lies if no option says so: see config.data_folders."""
+    return data_folder(*_READ)
+
+
+def _found_defaults(settings: type) -> dict[str, Path]:
+    """Defaults of a settings dataclass that lie in DATA_FOLDER, where the training data lies instead."""
+    defaults = {field.name: field.default for field in fields(settings)}
+    return {
+        name: default_data_folder() / path.relative_to(DATA_FOLDER)
+        for name, path in defaults.items()
+        if isinstance(path, Path) and path.is_relative_to(DATA_FOLDER)
+    }
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """What the preparation starts from, and the json that it ends with."""
+
+    source_video_dir: Path | None = option(
+        None,
+        type=Path,
+        help=f"folder of the videos to start from; None: {VIDEO_FOLDER} in {DATA_FOLDER}, else in {DATA_FOLDER.parent}; "
+        + ", ".join(f"{folder} if --{step} is the first step" for step, folder in _SOURCE_OF_FIRST_STEP.items()),
+    )
+    annotation_path: Path | None = option(
+        None,
+        type=Path,
+        help="HDTF's annotations, a file or a folder of xx_annotion_time.txt; None: in --source_video_dir",
+    )
+    json_path: Path = option(DATA_FOLDER / "training_json.json", type=Path, help="the training json")
+
+    def video_dir(self, steps: StepSettings) -> Path:
+        """Folder of the videos that the first step works on."""
+        if self.source_video_dir is not None:
+            return self.source_video_dir
+        first = "all" if steps.all and not steps.split_video else steps.names[0]
+        return default_data_folder() / _SOURCE_OF_FIRST_STEP.get(first, VIDEO_FOLDER)
+
+
+@dataclass(frozen=True)
+class WorkSettings:
+    """Where the work is done."""
+
+    workers: int | None = option(None, type=positive_int, help="processes; None: one per core")
+    dask_scheduler: str | None = option(
+        None, metavar="ADDRESS", help="work on an existing Dask cluster, such as tcp://host:8786"
+    )
 
 
 class DataProcessingParser(ScriptParser):
@@ -58,108 +149,10 @@ class DataProcessingParser(ScriptParser):
 
     def __init__(self):
         super().__init__(_DESCRIPTION)
-        self._data = data = data_folder(*_READ)
-        videos = data / VIDEO_FOLDER
         self.epilog = _EPILOG
         self.formatter_class = _HelpFormatter
-        add = self.add_argument_group("steps").add_argument
-
-        def add_step(name: str, text: str) -> None:
-            # Without a default the formatter appends none: "(default: False)" would say nothing.
-            add(f"--{name}", action="store_true", default=argparse.SUPPRESS, help=text)
-
-        add_step("all", "everything that is missing from --resample_video to --generate_training_json")
-        add_step("split_video", "cut raw videos by HDTF's annotations, into --split_video_dir")
-        add_step("resample_video", "make videos of any rate 25 fps, into --resampled_video_dir")
-        add_step("split_scene", "cut 25 fps videos at scene cuts, into --scene_video_dir")
-        add_step("extract_video_frame", "frames as JPEG; may be left out, the crops are then cut from the videos")
-        add_step("extract_audio", "sound as wav, 16 kHz mono")
-        add_step("extract_deep_speech", "speech features of the wavs: DeepSpeech, unless --audio_feature is given")
-        add_step("extract_audio_feature", "speech features of the wavs: mel, unless --audio_feature is given")
-        add_step("detect_landmark", "landmarks by the built-in detector; a csv of OpenFace that is there is kept")
-        add_step("crop_face", "face crops, one radius a clip")
-        add_step("generate_training_json", "the json that training reads")
-
-        add = self.add_argument_group("folders and files").add_argument
-        add(
-            "--source_video_dir",
-            type=Path,
-            help=f"videos to start from; None: {videos}, but "
-            + ", ".join(
-                f"{data / folder} where --{step} is the first step" for step, folder in _SOURCE_OF_FIRST_STEP.items()
-            ),
-        )
-        add(
-            "--annotation_path",
-            type=Path,
-            help="HDTF's annotations, a file or a folder of xx_annotion_time.txt; None: in --source_video_dir",
-        )
-        add("--split_video_dir", type=Path, default=data / "split_video", help="results of --split_video")
-        add("--resampled_video_dir", type=Path, default=videos, help="results of --resample_video")
-        add("--scene_video_dir", type=Path, default=data / "split_scene_25fps", help="results of --split_scene")
-        add(
-            "--openface_landmark_dir",
-            type=Path,
-            default=data / f"{VIDEO_FOLDER}_landmark_openface",
-            help="landmarks, NAME.csv",
-        )
-        add("--video_frame_dir", type=Path, default=data / f"{VIDEO_FOLDER}_frame", help="frames")
-        add("--audio_dir", type=Path, default=data / f"{VIDEO_FOLDER}_audio", help="wavs")
-        add(
-            "--deep_speech_dir",
-            type=Path,
-            default=data / f"{VIDEO_FOLDER}_deepspeech",
-            help="DeepSpeech features, NAME_deepspeech.txt",
-        )
-        add(
-            "--audio_feature_dir",
-            type=Path,
-            help=f"features of other kinds, NAME_KIND.npy; None: {videos}_mel or {videos}_whisper",
-        )
-        add("--crop_face_dir", type=Path, default=data / f"{VIDEO_FOLDER}_crop_face", help="face crops")
-        add("--json_path", type=Path, default=data / "training_json.json", help="the training json")
-        add(
-            "--deep_speech_model",
-            type=Path,
-            default=Path("./asserts/output_graph.pb"),
-            help="DeepSpeech's frozen graph, for DeepSpeech features",
-        )
-        add("--whisper_model", default="tiny.en", help="Whisper model (name or folder), for whisper features")
-
-        add = self.add_argument_group("what to make").add_argument
-        add(
-            "--audio_feature",
-            choices=("deepspeech", "mel", "whisper"),
-            help="kind of the speech features; None: mel, but deepspeech with --extract_deep_speech, and for "
-            "--generate_training_json by itself where --deep_speech_dir holds features",
-        )
-        add("--clip_length", type=positive_int, default=9, help="frames in a clip; SyncNet and clip training need 9")
-        add("--jpeg_quality", type=_jpeg_quality, default=95, help="of frames and crops")
-        add("--crf", type=int, choices=range(52), metavar="0..51", default=12, help="H.264 quality of cut videos")
-
-        add = self.add_argument_group("how to work").add_argument
-        add("--workers", type=positive_int, help="processes; None: one per core")
-        add("--dask_scheduler", metavar="ADDRESS", help="work on an existing Dask cluster, such as tcp://host:8786")
+        self.add_settings("steps", StepSettings)
+        self.add_settings("source and json", SourceSettings, **_found_defaults(SourceSettings))
+        self.add_settings("folders and parameters", DataSettings, **_found_defaults(DataSettings))
+        self.add_settings("work", WorkSettings)
         self.add_settings("limits on files that are read", MediaLimits)
-
-    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
-        """Parse; adds `steps`, their names in order, and settles what depends on them."""
-        options = super().parse_args(args, namespace)
-        given = {name for name in (*STEPS, "all", "extract_deep_speech") if getattr(options, name, False)}
-        if "all" in given:
-            given |= set(STEPS) - set(NOT_IN_ALL)
-        if "extract_deep_speech" in given:
-            given.add("extract_audio_feature")
-            options.audio_feature = options.audio_feature or "deepspeech"
-        options.steps = [step for step in STEPS if step in given]
-        if not options.steps:
-            self.error("nothing to do: give --all or a step such as --crop_face")
-        if options.audio_feature is None:
-            published = options.steps == ["generate_training_json"] and any(options.deep_speech_dir.glob("*.txt"))
-            options.audio_feature = "deepspeech" if published else "mel"
-        if options.source_video_dir is None:
-            first = "all" if "all" in given and "split_video" not in given else options.steps[0]
-            options.source_video_dir = self._data / _SOURCE_OF_FIRST_STEP.get(first, VIDEO_FOLDER)
-        if options.audio_feature_dir is None:
-            options.audio_feature_dir = self._data / f"{VIDEO_FOLDER}_{options.audio_feature}"
-        return options

@@ -1,12 +1,66 @@
 """Options of evaluate.py."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from config.parser import ScriptParser, positive_int
+from config.parser import ScriptParser, option, positive_int
+from utils.dubbing.settings import DubbingOptions, LoadSettings
 from utils.media.limits import MediaLimits
 
-LSE_OPTION = "--lse_syncnet_path"
-LSE_ADDRESS = "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"
+LSE_WEIGHTS_URL = "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """Dubbed videos to score against true ones."""
+
+    generated: Path | None = option(
+        None, type=Path, help="dubbed video, or a folder of them, named as inference.py names its results or otherwise"
+    )
+    reference: Path | None = option(
+        None, type=Path, help="true video, or a folder with a true video for each dubbed one, by name"
+    )
+    cross_audio: bool = option(
+        False, old=("other_words",), help="the dubs use different audio than the true videos (skip image metrics)"
+    )
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """Clips to dub with given weights, and then to score."""
+
+    checkpoint: Path | None = option(
+        None,
+        type=Path,
+        also=("pretrained_clip_DINet_path",),
+        help="DINet weights: dub --clips with their own audio and with other audio, and score the dubs",
+    )
+    clips: list[Path] | None = option(
+        None, type=Path, nargs="+", help="videos with sound, or text files with the path of one video per line"
+    )
+    driving_audio: list[Path] = option(
+        [],
+        type=Path,
+        nargs="+",
+        help="audio for the cross-audio dubs of --clips, used in turn; without it each clip gets the next clip's audio",
+    )
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """How to score, and where the results go."""
+
+    result_dir: Path = option(Path("./asserts/evaluation_result"), type=Path, help="folder of the results")
+    baselines: bool = option(
+        False, help="also score trivial baselines: the untouched source, a pasted reference and the mean of references"
+    )
+    syncnet_path: Path | None = option(
+        None, type=Path, help="SyncNet weights (train_syncnet.py) for the columns sync_confidence and sync_offset"
+    )
+    lse_syncnet_path: Path | None = option(
+        None, type=Path, help=f"syncnet_v2.model of Chung and Zisserman for LSE-D and LSE-C: {LSE_WEIGHTS_URL}"
+    )
+    workers: int | None = option(None, type=positive_int, help="processes that detect landmarks; None: one per core")
 
 
 class EvaluationParser(ScriptParser):
@@ -14,48 +68,11 @@ class EvaluationParser(ScriptParser):
 
     def __init__(self):
         super().__init__("Score dubbed videos against true ones, or DINet weights on clips.")
-        videos = self.add_argument_group("dubbed videos")
-        add = videos.add_argument
-        add("--generated", type=Path, help="dubbed video, or a folder of them, as inference.py names them or not")
-        add("--reference", type=Path, help="true video, or a folder with one for each dubbed video, by name")
-        add("--other_words", action="store_true", help="the dubbed videos say something else than the true ones")
-
-        weights = self.add_argument_group("weights")
-        add = weights.add_argument
-        add(
-            "--checkpoint",
-            "--pretrained_clip_DINet_path",
-            dest="pretrained_clip_DINet_path",
-            type=Path,
-            help="DINet weights, to dub the clips with their own words and with other words",
+        self.add_settings("dubbed videos", VideoSettings)
+        self.add_settings("weights and clips", ClipSettings)
+        self.add_settings("dubbing of the clips", DubbingOptions, ("batch_size",))
+        self.add_settings(
+            "models", LoadSettings, ("deepspeech_model_path", "whisper_model", "device", "precision", "landmark_dir")
         )
-        add("--clips", type=Path, nargs="+", help="videos with sound, or text files with the path of one a line")
-        add(
-            "--driving_audio",
-            type=Path,
-            nargs="+",
-            default=[],
-            help="the other words, by turns; none: each clip gets the next clip's",
-        )
-        add("--deepspeech_model_path", type=Path, default=Path("./asserts/output_graph.pb"), help="see inference.py")
-        add("--whisper_model", default="tiny.en", help="see inference.py")
-        add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="see inference.py")
-        add(
-            "--batch_size", type=positive_int, help="frames dubbed at a time; None: 2 per thread on the CPU, 16 on CUDA"
-        )
-
-        both = self.add_argument_group("both")
-        add = both.add_argument
-        add("--result_dir", type=Path, default=Path("./asserts/evaluation_result"), help="folder of the results")
-        add("--baselines", action="store_true", help="also score the untouched source and pasted references")
-        add("--syncnet_path", type=Path, help="SyncNet weights for the sync columns")
-        add(LSE_OPTION, type=Path, help="syncnet_v2.model of Chung and Zisserman for LSE-D and LSE-C")
-        add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-        add("--workers", type=positive_int, help="processes that detect landmarks; None: one a core")
-        add(
-            "--landmark_dir",
-            type=Path,
-            default=Path("./asserts/detected_landmark"),
-            help="folder where detected landmarks are kept for the next run on the same video",
-        )
+        self.add_settings("scoring", ScoringSettings)
         self.add_settings("limits on files that are read", MediaLimits)

@@ -88,8 +88,8 @@ def _clip_numbers(folder: Path, clip_length: int) -> list[int]:
     """Numbers of the clips of which all frames are there."""
     present = {int(entry.name) for entry in os.scandir(folder) if entry.name.isdecimal()}
     record = read_record(folder)
-    if record is not None and record["made_from"].get("clip_length") == clip_length:
-        return sorted(present.intersection(record["result"]["clips"]))
+    if record is not None and record.made_from.get("clip_length") == clip_length:
+        return sorted(present.intersection(record.result.clips or ()))
     expected = {
         number: {frame_name(index) for index in range(number * clip_length, (number + 1) * clip_length)}
         for number in present

@@ -17,7 +17,6 @@ from helpers.deepspeech_graph import write_frozen_graph
 from helpers.sample_media import BT601, write_face_video, write_speech
 
 import data_processing
-from config.data_processing import DataProcessingParser
 from dataset.manifest import read_manifest
 from utils.data_processing import steps as data_steps
 from utils.errors import UserError
@@ -277,7 +276,7 @@ def test_videos_that_do_not_fit_are_skipped_with_their_cause(talk, monkeypatch, 
     assert (talk / DATA / "split_video_25fps_crop_face" / "talk25" / "000004").is_dir()
     for name, cause in (
         ("longer", "--openface_landmark_dir"),
-        ("rate30", "30 frames a second, 25 are needed; run --resample_video"),
+        ("rate30", "30 frames per second, 25 are needed; run --resample_video"),
         ("nocsv", "run --detect_landmark"),
         ("broken", "--openface_landmark_dir"),
         ("frames", "holds no frames"),
@@ -394,43 +393,43 @@ def test_mistakes_end_with_status_2(tmp_path, command, words):
     assert len(run.stderr.splitlines()) == 1
 
 
-def parse(command: str):
-    return DataProcessingParser().parse_args(shlex.split(command))
+def test_lost_scene_cuts_are_found_again(tmp_path, monkeypatch):
+    """Clips do not straddle a cut, whether the cuts come from the detection, from the video or from an old record."""
+    video = tmp_path / DATA / "split_video_25fps" / "talk.mp4"
+    video.parent.mkdir(parents=True)
+    two_faces(video)
+    landmarks = tmp_path / DATA / "split_video_25fps_landmark_openface"
+    shots, record = landmarks / "talk_shots.json", landmarks / ".records" / "talk.csv.json"
+    crops = tmp_path / DATA / "split_video_25fps_crop_face"
+
+    def clips() -> list[str]:
+        shutil.rmtree(crops, ignore_errors=True)
+        assert run_inline(monkeypatch, tmp_path, "--detect_landmark --crop_face") == 0
+        return sorted(path.name for path in (crops / "talk").iterdir())
+
+    assert clips() == ["000000", "000002"]  # the cut lies in the second of three clips
+    content = json.loads(shots.read_bytes())
+    assert content["shots"] == [0, 13]
+    shots.unlink()
+    assert clips() == ["000000", "000002"]
+    assert json.loads(shots.read_bytes()) == content
+    shots.unlink()
+    facts = json.loads(record.read_bytes())
+    facts["result"]["shots"] = [0, 4]  # as earlier versions kept them
+    record.write_text(json.dumps(facts))
+    assert clips() == ["000001", "000002"]
+    shots.write_text(json.dumps({"video": "another one", "shots": [0, 22]}))
+    assert clips() == ["000001", "000002"], "cuts of another video do not count"
 
 
-def test_published_defaults():
-    options = parse("--crop_face")
-    assert options.steps == ["crop_face"]
-    assert options.source_video_dir == Path("./asserts/training_data/split_video_25fps")
-    assert options.openface_landmark_dir == Path("./asserts/training_data/split_video_25fps_landmark_openface")
-    assert options.video_frame_dir == Path("./asserts/training_data/split_video_25fps_frame")
-    assert options.audio_dir == Path("./asserts/training_data/split_video_25fps_audio")
-    assert options.deep_speech_dir == Path("./asserts/training_data/split_video_25fps_deepspeech")
-    assert options.crop_face_dir == Path("./asserts/training_data/split_video_25fps_crop_face")
-    assert options.json_path == Path("./asserts/training_data/training_json.json")
-    assert options.deep_speech_model == Path("./asserts/output_graph.pb")
-    assert options.clip_length == 9
-
-
-def test_steps_run_in_order_whatever_the_order_of_the_flags():
-    assert parse("--crop_face --extract_audio").steps == ["extract_audio", "crop_face"]
-    assert [f"--{step}" for step in parse("--all").steps] == list(STEPS_OF_ALL)
-    assert parse("--all --split_scene").steps[:2] == ["resample_video", "split_scene"]
-
-
-@pytest.mark.parametrize(
-    ("command", "feature"),
-    [
-        ("--all", "mel"),
-        ("--all --audio_feature whisper", "whisper"),
-        ("--all --audio_feature deepspeech", "deepspeech"),
-        ("--extract_deep_speech", "deepspeech"),
-        ("--all --extract_deep_speech", "deepspeech"),
-        ("--extract_deep_speech --audio_feature mel", "mel"),
-        ("--extract_audio_feature", "mel"),
-    ],
-)
-def test_kind_of_features(command, feature):
-    options = parse(command)
-    assert options.audio_feature == feature
-    assert "extract_audio_feature" in options.steps
+def two_faces(path: Path) -> None:
+    """27 frames of a face; with frame 13 it lies elsewhere on another ground."""
+    parts = [write_face_video(path.with_name(f".{number}.mp4"), 14, size=SIZE) for number in range(2)]
+    first, second = (list(VideoReader(part).frames()) for part in parts)
+    info = VideoReader(parts[0]).info
+    with VideoWriter(path, info.width, info.height, Fraction(25), info.colour) as writer:
+        for number in range(27):
+            frame = (first if number < 13 else second)[number % 13].yuv.copy()
+            if number >= 13:
+                frame[:SIZE] = np.clip(frame[:SIZE, ::-1].astype(int) * 0.6 + 90, 16, 235)
+            writer.write(frame)

@@ -1,11 +1,10 @@
-"""Known answers of every figure, and the command as users run it."""
+"""evaluate.py as users run it."""
 
 import csv
 import json
 import math
 import subprocess
 import sys
-from dataclasses import astuple
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers.sample_media import BT601, formula_state, write_face_video, write_speech
-from python_speech_features import mfcc
-from skimage import data
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+from helpers.sample_media import formula_state, write_face_video, write_speech
 
 import evaluate
 from models.chung_syncnet import ChungSyncNet
@@ -26,22 +21,13 @@ from models.dinet import DINet
 from models.syncnet import SyncNet
 from utils.checkpoints import Metadata, write_checkpoint
 from utils.errors import UserError
-from utils.evaluation.clips import cut_sound, pair_files
-from utils.evaluation.evaluator import Comparison, Evaluator, Instruments
-from utils.evaluation.image_metrics import Flicker, compare, sharpness
-from utils.evaluation.lip_metrics import MAX_LAG, compare_openings, lag_curve, landmark_distance, lips_and_sound
-from utils.evaluation.lse import LipSyncErrorJudge, _face, face_boxes, judge_codes
-from utils.evaluation.sync_confidence import SyncJudge
-from utils.face.analysis import analyze_video
-from utils.face.crop_geometry import CropBox
-from utils.media.audio import Waveform, load_waveform, write_wav
-from utils.media.video_reader import Frame, VideoReader
+from utils.evaluation.clips import pair_files
+from utils.evaluation.comparison import Comparison
+from utils.evaluation.evaluator import Evaluator, MetricModels
+from utils.media.video_reader import VideoReader
 from utils.media.video_writer import EncoderSettings, VideoWriter
-from utils.speech.features import KINDS, SpeechFeatures
-from utils.speech.mel import mel_features
 
 ROOT = Path(__file__).parent.parent
-CONFIRMED_CLIPS = ("woman_address_512", "hdtf_man_glasses_512", "studio_actor_1080p_30fps", "stage_woman_256_30fps")
 
 
 def run(*options, expect=0):
@@ -49,10 +35,6 @@ def run(*options, expect=0):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == expect, done.stderr
     return done
-
-
-def face():
-    return cv2.resize(data.astronaut()[20:228, 140:300], (320, 416))
 
 
 def altered(source: Path, target: Path, change, rate=None, order=None) -> Path:
@@ -94,236 +76,6 @@ def shrunk(yuv):
     planes = [yuv[:size], *yuv[size:].reshape(2, size // 2, size // 2)]
     small = [cv2.resize(p, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for p in planes]
     return np.concatenate([small[0], np.stack(small[1:]).reshape(-1, size // 2)])
-
-
-def test_picture_scores_are_those_of_the_libraries():
-    true = face()
-    other = np.clip(cv2.GaussianBlur(true, (0, 0), 1.5) + np.random.default_rng(0).normal(0, 6, true.shape), 0, 255)
-    other = other.astype(np.uint8)
-    (scores,) = compare(true, other)
-    assert scores.psnr == pytest.approx(peak_signal_noise_ratio(true, other), abs=1e-6)
-    library = structural_similarity(
-        true, other, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
-    )
-    assert scores.ssim == pytest.approx(library, abs=1e-4)
-    tensors = [torch.from_numpy(p).permute(2, 0, 1)[None].double() for p in (other, true)]
-    library = multiscale_structural_similarity_index_measure(*tensors, data_range=255.0)
-    assert scores.ms_ssim == pytest.approx(float(library), abs=5e-4)
-    assert scores.l1 == pytest.approx(np.abs(true.astype(float) - other).mean())
-
-
-def test_regions_score_as_if_they_had_been_cut_out():
-    true = face()
-    other = cv2.GaussianBlur(true, (0, 0), 2.0)
-    mouth = slice(128, 384), slice(32, 288)
-    whole, inside = compare(true, other, [(slice(None), slice(None)), mouth])
-    assert [whole] == compare(true, other)
-    (alone,) = compare(true[mouth], other[mouth])
-    assert astuple(inside) == pytest.approx(astuple(alone), rel=1e-5)
-
-
-def test_picture_scores_of_known_noise():
-    noise = np.random.default_rng(1).normal(0, 9, (416, 320, 3)).round()
-    true = np.full((416, 320, 3), 128, np.uint8)
-    (scores,) = compare(true, (true + noise).astype(np.uint8))
-    assert scores.psnr == pytest.approx(20 * math.log10(255 / 9), abs=0.05)
-    assert scores.l1 == pytest.approx(9 * math.sqrt(2 / math.pi), rel=0.01)
-    (equal,) = compare(true, true)
-    assert (equal.psnr, equal.ssim, equal.ms_ssim, equal.l1) == (math.inf, 1, 1, 0)
-
-
-def test_flicker_of_noise_and_of_steady_motion():
-    rng, noise, motion = np.random.default_rng(2), Flicker(), Flicker()
-    for step in range(5):
-        noise.add((128 + rng.normal(0, 6, (64, 64, 3))).round().astype(np.uint8))
-        motion.add(np.full((8, 8, 3), 20 + 7 * step, np.uint8))
-    assert np.mean(noise.values) == pytest.approx(6 * math.sqrt(3 / math.pi), rel=0.03)
-    assert motion.values == [0, 0, 0]
-    motion.add(None)
-    motion.add(np.zeros((8, 8, 3), np.uint8))
-    assert len(motion.values) == 3, "nothing is compared over a gap"
-
-
-def test_sharpness_falls_with_blur():
-    assert sharpness(cv2.GaussianBlur(face(), (0, 0), 2)) < 0.3 * sharpness(face())
-
-
-def test_lag_is_positive_where_the_second_is_late():
-    signal = np.random.default_rng(3).normal(size=200)
-    assert lag_curve(signal[3:], signal[:-3]).lag == 3
-    assert lag_curve(signal[:-5], signal[5:]).lag == -5
-    curve = lag_curve(signal, signal)
-    assert (curve.lag, curve.unshifted) == (0, pytest.approx(1))
-    assert np.isnan(lag_curve(signal, np.zeros(200)).lag), "still lips have no lag"
-    assert np.isnan(lag_curve(signal[:10], signal[:10]).lag), "too short"
-
-
-def made_up_lips(opening):
-    points = np.zeros((len(opening), 68, 2), np.float32)
-    points[:, 45, 0] = 100
-    points[:, 66, 1] = opening
-    return points
-
-
-def test_lips_late_by_three_frames_and_their_distance():
-    opening = 10 + np.random.default_rng(4).normal(size=100).cumsum()
-    true = made_up_lips(np.abs(opening))
-    assert compare_openings(true[3:], true[:-3]).lag == 3
-    moved = true.copy()
-    moved[:, 48:68, 0] += 5
-    everything, mouth = landmark_distance(true, moved)
-    assert mouth == pytest.approx(0.05)
-    assert everything == pytest.approx(0.05 * 20 / 68)
-
-
-@pytest.mark.parametrize("late", [-4, 0, 3])
-def test_lag_of_the_sound(late):
-    rng = np.random.default_rng(5)
-    opening = np.abs(np.convolve(rng.normal(size=160), np.ones(4), "same"))
-    level = np.repeat(np.roll(opening, late), 4)[:, None] + rng.normal(0, 0.1, (640, 80))
-    curve = lips_and_sound(made_up_lips(10 * opening), level)
-    assert curve.lag == late
-    assert curve.peak > 0.9
-
-
-class Clockwork(torch.nn.Module):
-    """A SyncNet for pictures whose brightness, and sound whose value, tell the time."""
-
-    def face_encoder(self, image):
-        return image.mean((1, 2, 3), keepdim=True) * 255
-
-    def audio_encoder(self, audio):
-        return audio.mean((1, 2), keepdim=True)[..., None]
-
-    def score(self, face, code):
-        return -(face - code).abs()
-
-
-@pytest.mark.parametrize("late", [-2, 0, 3])
-def test_sync_offset_of_shifted_sound(late):
-    yuv = [np.full((96, 64), 128, np.uint8) for _ in range(60)]
-    for index, frame in enumerate(yuv):
-        frame[:64] = 40 + 2 * index
-    reader = SimpleNamespace(
-        info=SimpleNamespace(colour=BT601),
-        timeline=lambda rate: np.arange(60),
-        play=lambda order: (Frame(yuv[i], i, i / 25) for i in order),
-    )
-    plan = SimpleNamespace(usable=np.ones(60, bool), box=lambda frame: CropBox(0, 64, 0, 64))
-    brightness = (np.array([40 + 2 * i for i in range(-40, 100)]) - 16) * 255 / 219
-    values = np.repeat(brightness[40 - late : 40 - late + 60], 4)[:, None].repeat(80, 1).astype(np.float32)
-    curve = SyncJudge(Clockwork(), 64, torch.device("cpu")).curve(reader, plan, SpeechFeatures(KINDS["mel"], values))
-    assert curve.offset == late
-    assert curve.confidence > 0
-    assert len(curve.score) == 2 * MAX_LAG + 1
-
-
-def test_lip_sync_error_is_that_of_a_plain_loop():
-    generator = torch.Generator().manual_seed(6)
-    heard = torch.randn(40, 8, generator=generator)
-    places = torch.tensor([*range(4, 20), *range(25, 33)])
-    seen = heard[places + 3] + 0.1 * torch.randn(len(places), 8, generator=generator)
-    error = judge_codes(seen, places, heard)
-    means = []
-    for shift in range(-15, 16):
-        distances = []
-        for code, place in zip(seen, places.tolist(), strict=True):
-            other = heard[place + shift] if 0 <= place + shift < 40 else torch.zeros(8)
-            distances.append(((code - other + 1e-6) ** 2).sum().sqrt().item())
-        means.append(sum(distances) / len(distances))
-    assert error.distance == pytest.approx(min(means), rel=1e-5)
-    assert error.confidence == pytest.approx(sorted(means)[15] - min(means), rel=1e-5)
-    assert error.offset == -3
-
-
-class Listener(torch.nn.Module):
-    """Notes what the network of Chung and Zisserman would be given."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen, self.heard = [], []
-
-    def encode_video(self, faces):
-        self.seen += list(faces)
-        return faces.mean((2, 3, 4))
-
-    def encode_audio(self, sound):
-        self.heard += list(sound)
-        return sound.mean((2, 3))[:, [0, 0, 0]]
-
-
-def test_lip_sync_error_shows_the_network_what_it_was_trained_on(tmp_path):
-    """Ten frames, each of its own grey but for a red stripe across the face; 29 frames of sound (no float rounding)."""
-    size, frames = 256, 29
-    points = np.full((frames, 68, 2), 128.0)
-    points[:, 0], points[:, 16], points[:, 8], points[:, 19] = (88, 128), (168, 128), (128, 178), (128, 100)
-    with VideoWriter(tmp_path / "v.mp4", size, size, Fraction(25), BT601, encoder=EncoderSettings(1)) as writer:
-        for number in range(frames):
-            yuv = np.full((size * 3 // 2, size), 128, np.uint8)
-            yuv[:size] = 40 + 5 * number
-            yuv[size:][: size // 4] = 128
-            yuv[size + size // 4 :] = 200  # V: reddish
-            writer.write(yuv)
-    reader = VideoReader(tmp_path / "v.mp4")
-    judge = LipSyncErrorJudge.__new__(LipSyncErrorJudge)
-    judge.network, judge.device = Listener(), torch.device("cpu")
-    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 640 * frames).astype(np.float32)
-    judge.measure(SimpleNamespace(reader=reader, plan=SimpleNamespace(points=points)), Waveform(samples, 16000))
-    network = judge.network
-    assert len(network.heard) == len(network.seen) == frames - 5
-    rows = mfcc((samples * 32767).round().astype(np.int16), 16000)
-    for number in (0, 7, frames - 6):
-        assert np.allclose(network.heard[number][0].T, rows[4 * number : 4 * number + 20], rtol=1e-4, atol=1e-3)
-    faces = network.seen[7]
-    assert faces.shape == (3, 5, 224, 224)
-    true = [next(reader.play([7 + i])) for i in range(5)]
-    for i, frame in enumerate(true):
-        red, green, blue = cv2.cvtColor(frame.yuv, cv2.COLOR_YUV2RGB_I420)[128, 128]
-        assert red > blue + 20
-        for channel, value in zip(faces[:, i], (blue, green, red), strict=True):
-            assert channel[112, 112].item() == pytest.approx(value, abs=6)
-
-
-def test_lip_sync_error_cuts_the_face_as_published():
-    """Side 2.8 times the box's half, 0.4 of it beyond the box to each side and above, 0.8 of it below."""
-    x, y = np.meshgrid(np.arange(400), np.arange(400))
-    reds = {}
-    for name, ramp in (("x", x), ("y", y)):
-        yuv = np.full((600, 400), 128, np.uint8)
-        yuv[:400] = 16 + ramp * 219 // 400
-        reds[name] = _face(yuv, np.array([200.0, 180.0, 80.0]), BT601)[..., 1].astype(float) * 400 / 255
-    assert reds["x"][112, 0] == pytest.approx(200 - 112, abs=3)
-    assert reds["x"][112, -1] == pytest.approx(200 + 112, abs=3)
-    assert reds["y"][0, 112] == pytest.approx(180 - 80, abs=3)
-    assert reds["y"][-1, 112] == pytest.approx(180 + 144, abs=3)
-
-
-def test_the_network_of_lip_sync_error_has_the_names_of_its_published_weights():
-    shapes = {name: tuple(value.shape) for name, value in ChungSyncNet().state_dict().items()}
-    for name, shape in {
-        "netcnnaud.0.weight": (64, 1, 3, 3),
-        "netcnnaud.14.weight": (256, 256, 3, 3),
-        "netcnnaud.18.weight": (512, 256, 5, 4),
-        "netcnnaud.19.running_mean": (512,),
-        "netcnnlip.0.weight": (96, 3, 5, 7, 7),
-        "netcnnlip.14.weight": (256, 256, 1, 3, 3),
-        "netcnnlip.18.weight": (512, 256, 1, 6, 6),
-        "netfcaud.1.weight": (512,),
-        "netfclip.3.weight": (1024, 512),
-    }.items():
-        assert shapes[name] == shape, name
-
-
-def test_a_face_box_reaches_above_the_brows_and_stands_still():
-    points = np.zeros((30, 68, 2), np.float32)
-    points[:, 0], points[:, 16], points[:, 8], points[:, 19] = (100, 150), (200, 150), (150, 230), (140, 100)
-    points[:, 1:68, 0] = np.clip(points[:, 1:68, 0], 100, 200)
-    points[:, :, 1] = np.clip(points[:, :, 1], 100, 230)
-    points[10, :, 0] += 50  # one frame whose landmarks jumped
-    points[20] = np.nan
-    boxes = face_boxes(points)
-    assert np.isnan(boxes[20]).all()
-    assert np.allclose(np.delete(boxes, 20, 0), (150, (230 + 100 - 0.3 * 130) / 2, 130 * 1.3 / 2))
 
 
 @pytest.fixture(scope="module")
@@ -409,7 +161,7 @@ def test_report_files(scored):
 
 
 @pytest.mark.slow
-def test_lip_sync_error_where_its_weights_are_given(media, tmp_path):
+def test_lse_where_its_weights_are_given(media, tmp_path):
     torch.manual_seed(0)
     torch.save(ChungSyncNet().state_dict(), tmp_path / "syncnet_v2.model")
     options = ("--generated", media / "true.mp4", "--reference", media / "true.mp4", "--result_dir", tmp_path / "r",
@@ -492,79 +244,16 @@ def test_weights_are_scored_on_clips_with_baselines(media, tmp_path):
     assert "cross: dubbed" in done.stdout
 
 
-@pytest.mark.slow
-def test_lpips_where_its_weights_are(tmp_path, monkeypatch):
-    from torchvision.models import alexnet
-
-    from utils.evaluation.lpips_fid import ALEXNET, INCEPTION, PerceptualDistance
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert ALEXNET.name in ALEXNET.missing("LPIPS")
-    ALEXNET.path.parent.mkdir(parents=True)
-    torch.save(alexnet().state_dict(), ALEXNET.path)  # random: what matters is which file is used, and 0 for equals
-    assert ALEXNET.missing("LPIPS") is None
-    true, other = [face()] * 2, [cv2.GaussianBlur(face(), (0, 0), 3)] * 2
-    distance = PerceptualDistance(torch.device("cpu"))
-    distance.add(true, true)
-    assert distance.value() == 0
-    distance.add(true, other)
-    assert distance.value() > 0
-    assert INCEPTION.name in INCEPTION.missing("FID")
-
-
-@pytest.mark.clips
-def test_sound_late_by_three_frames_is_found_on_real_clips(clips_dir, tmp_path):
-    found = {}
-    for name in CONFIRMED_CLIPS:
-        path = clips_dir / f"{name}.mp4"
-        prepared = analyze_video(path, None)
-        points = prepared.plan.points[prepared.reader.timeline(Fraction(25))]
-        sound = load_waveform(path, "--clips")
-        late = Waveform(np.concatenate([np.zeros(3 * 640, np.float32), sound.samples]), sound.rate)
-        write_wav(tmp_path / "late.wav", late)
-        before, after = (
-            lips_and_sound(points, mel_features(w)) for w in (sound, load_waveform(tmp_path / "late.wav", "x"))
-        )
-        found[name] = after.lag - before.lag
-    assert found == dict.fromkeys(CONFIRMED_CLIPS, 3)
-
-
-@pytest.mark.clips
-def test_other_words_are_compared_with_the_lips_that_spoke_them(clips_dir, tmp_path):
-    speaker, other = clips_dir / "woman_address_512.mp4", clips_dir / "man_maps_844.mp4"
-    evaluator = Evaluator(Instruments(), tmp_path)
-    found = {}
-    for name, dub in (("speaker", speaker), ("other", other)):
-        comparison = Comparison("clip", "cross", "dubbed", dub, dub, None, same_words=False, driver=speaker)
-        found[name] = evaluator.score(comparison).values["opening_correlation"]
-    assert found["speaker"] == pytest.approx(1)
-    assert found["other"] < 0.8
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_own_words_that_end_before_the_picture_are_followed_by_silence(tmp_path, whole):
-    write_speech(tmp_path / "short.wav", 0.6)
-    cut_sound(tmp_path / "short.wav", 1.6, tmp_path / "cut.wav", "--clips", whole)
-    assert load_waveform(tmp_path / "cut.wav", "-").duration == pytest.approx(1.6 if whole else 0.6, abs=0.001)
-
-
 def test_what_cannot_be_scored_does_not_stop_the_rest(tmp_path, monkeypatch, caplog):
-    def score(self, comparison, progress):
-        if comparison.clip == "bad":
-            raise UserError("--reference: no face was found in bad.mp4")
-        return SimpleNamespace(frames=25)
+    def score_rows(self, comparisons, progress):
+        bad = UserError("no face was found in bad.mp4")
+        return [bad if c.clip == "bad" else SimpleNamespace(frames=25) for c in comparisons]
 
-    monkeypatch.setattr("utils.evaluation.clips.detect_landmarks", lambda *_: None)
-    monkeypatch.setattr(Evaluator, "score", score)
+    evaluator = Evaluator(MetricModels(), tmp_path)
+    monkeypatch.setattr(evaluator.videos, "analyze", lambda *_: None)
+    monkeypatch.setattr(Evaluator, "score_rows", score_rows)
     given = [Comparison(clip, "given", "dubbed", Path(clip), Path(clip), None) for clip in ("good", "bad", "better")]
-    options = SimpleNamespace(landmark_dir=tmp_path, workers=1)
-    assert len(evaluate.score_all(given, Instruments(), options)) == 2
-    assert "bad, given: dubbed is not scored: --reference: no face was found in bad.mp4" in caplog.messages
+    assert len(evaluate.score_all(given, evaluator)) == 2
+    assert "bad, given: dubbed is not scored: no face was found in bad.mp4" in caplog.messages
     with pytest.raises(UserError, match="no face was found"):
-        evaluate.score_all(given[1:2], Instruments(), options)
-
-
-def test_face_videos_and_hidden_files_are_not_scored(tmp_path):
-    for name in ("a.mp4", "a_synthetic_face.mp4", ".b.mp4"):
-        (tmp_path / name).write_bytes(b"x")
-    assert [pair[0] for pair in pair_files(tmp_path, tmp_path)] == ["a"]
+        evaluate.score_all(given[1:2], evaluator)

@@ -6,8 +6,10 @@ import pytest
 
 import data_processing
 from config.data_folders import data_folder, default_landmark_dir, default_training_json
-from config.data_processing import DataProcessingParser
+from config.data_processing import DataProcessingParser, SourceSettings, StepSettings
+from config.parser import make_settings
 from config.training import FrameTrainingParser
+from utils.data_processing.settings import DataSettings
 from utils.errors import UserError
 
 CODE, DOCUMENT = Path("asserts/training_data"), Path("asserts")
@@ -16,6 +18,12 @@ CODE, DOCUMENT = Path("asserts/training_data"), Path("asserts")
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+def parse(*command: str) -> tuple[StepSettings, SourceSettings, DataSettings]:
+    options = DataProcessingParser().parse_args(command)
+    steps, source, data = (make_settings(kind, options) for kind in (StepSettings, SourceSettings, DataSettings))
+    return steps, source, steps.complete(data)
 
 
 def put(*paths: Path) -> None:
@@ -57,18 +65,19 @@ def test_landmarks_are_found_in_either_place():
 
 @pytest.mark.parametrize("step", ["all", "extract_audio", "crop_face", "generate_training_json"])
 def test_data_processing_works_where_the_videos_are(step):
-    options = DataProcessingParser().parse_args([f"--{step}", "--extract_audio"])
-    assert options.audio_dir == CODE / "split_video_25fps_audio" and options.json_path == CODE / "training_json.json"
+    _, source, data = parse(f"--{step}", "--extract_audio")
+    assert data.audio_dir == CODE / "split_video_25fps_audio" and source.json_path == CODE / "training_json.json"
     put(DOCUMENT / "split_video_25fps/a.mp4")
-    options = DataProcessingParser().parse_args([f"--{step}", "--extract_audio"])
+    _, source, data = parse(f"--{step}", "--extract_audio")
     for name in ("audio_dir", "openface_landmark_dir", "deep_speech_dir", "audio_feature_dir", "crop_face_dir"):
-        assert getattr(options, name).parent == DOCUMENT, name
-    assert options.json_path == DOCUMENT / "training_json.json"
+        assert getattr(data, name).parent == DOCUMENT, name
+    assert source.json_path == DOCUMENT / "training_json.json"
 
 
 def test_the_steps_of_the_published_document_start_from_its_folder():
     put(DOCUMENT / "split_video_25fps/a.mp4")
-    assert DataProcessingParser().parse_args(["--extract_audio"]).source_video_dir == DOCUMENT / "split_video_25fps"
+    steps, source, _ = parse("--extract_audio")
+    assert source.video_dir(steps) == DOCUMENT / "split_video_25fps"
 
 
 def test_without_videos_both_places_are_named(monkeypatch):

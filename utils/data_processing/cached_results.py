@@ -1,8 +1,8 @@
-"""Results of long work: complete under their final name or not there, and known for what they were made from.
+"""Resumable results: each output is written to a staging folder, then renamed, with a record of what it was made from.
 
-Beside the results of a folder lie `.records/NAME.json`, what each was made from and what came of it, and, while work
+Beside the results of a folder lie `.records/NAME.json`, what each was made from and the facts about it, and, while work
 goes on, `.partial/`. A result that was interrupted has no final name; a result whose record names other sources or
-parameters is made again; a result without a record was not made here and is taken as it is.
+parameters is made again; a result without a record was not made here and is kept.
 """
 
 import contextlib
@@ -12,29 +12,55 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 _RECORDS = ".records"
 _PARTIAL = ".partial"
 
-MadeFrom = dict[str, str | int | float | list[str]]
-"""Fingerprints of the sources and the parameters that decide what the result looks like."""
+MadeFrom = dict[str, str | int | float | list[str] | None]
+"""Fingerprints of the sources, and the parameters that the result depends on."""
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A complete result: what its maker told about it (empty if it was not made here), and whether it is new."""
+class StepResult:
+    """Facts about an output.
 
-    result: dict
+    Attributes:
+        frames: frames of the video; 0 where they are not counted.
+        faces: landmark rows with a face; None if the step detects none.
+        clips: numbers of the usable clips; None if the step makes none.
+        causes: unusable clips by cause.
+    """
+
+    frames: int = 0
+    faces: int | None = None
+    clips: list[int] | None = None
+    causes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CachedResult:
+    """A complete output: the facts that `make` returned (none for files not made here), and if it was made now."""
+
+    result: StepResult
     is_new: bool
 
 
-def finish(target: Path, made_from: MadeFrom, make: Callable[[Path], dict | None]) -> Finished:
-    """Make a file or folder unless it is complete.
+@dataclass(frozen=True)
+class Record:
+    """What is kept about an output. `shots` is read from the records of earlier versions only."""
+
+    made_from: MadeFrom
+    result: StepResult
+    shots: list[int] | None = None
+
+
+def make_if_stale(target: Path, made_from: MadeFrom, make: Callable[[Path], StepResult | None]) -> CachedResult:
+    """Make a file or folder unless it is complete and up to date.
 
     Safe against an interruption at any moment: the record is in place before the result takes its final name. A result
-    that is out of date is removed first: if the new one cannot be made, nothing goes on with the old.
+    that is out of date is removed first: if the new one cannot be made, no later step uses the old one.
 
     Args:
         target: the file or folder.
@@ -47,9 +73,9 @@ def finish(target: Path, made_from: MadeFrom, make: Callable[[Path], dict | None
     if target.exists():
         record = read_record(target)
         if record is None:
-            return Finished({}, is_new=False)
-        if record["made_from"] == made_from:
-            return Finished(record["result"], is_new=False)
+            return CachedResult(StepResult(), is_new=False)
+        if record.made_from == made_from:
+            return CachedResult(record.result, is_new=False)
     staging = _staging_folder(target)
     staging.mkdir(parents=True)
     try:
@@ -57,28 +83,31 @@ def finish(target: Path, made_from: MadeFrom, make: Callable[[Path], dict | None
             target.rename(staging / "old")
         work = staging / "new"
         work.mkdir()
-        result = make(work / target.name) or {}
+        result = make(work / target.name) or StepResult()
         new_record = staging / "record.json"
-        new_record.write_text(json.dumps({"made_from": made_from, "result": result}, sort_keys=True), encoding="utf-8")
+        text = json.dumps({"made_from": made_from, "result": asdict(result)}, sort_keys=True)
+        new_record.write_text(text, encoding="utf-8")
         record_path.parent.mkdir(exist_ok=True)
         new_record.replace(record_path)
         (work / target.name).rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Finished(result, is_new=True)
+    return CachedResult(result, is_new=True)
 
 
-def read_record(target: Path) -> dict | None:
-    """Return {"made_from": ..., "result": ...} of a result, or None if it has no readable record."""
+def read_record(target: Path) -> Record | None:
+    """The record of a result, also one of an earlier version; None if there is none that can be read."""
     try:
         record = json.loads((target.parent / _RECORDS / f"{target.name}.json").read_bytes())
-        return record if {"made_from", "result"} <= record.keys() else None
-    except (OSError, ValueError, AttributeError):
+        facts = record["result"]
+        known = {each.name: facts[each.name] for each in fields(StepResult) if each.name in facts}
+        return Record(record["made_from"], StepResult(**known), facts.get("shots"))
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None
 
 
 def remove_empty_staging(folders: Iterable[Path]) -> None:
-    """Remove the `.partial` folders in which nobody is at work."""
+    """Remove the `.partial` folders that no process is using."""
     for folder in folders:
         with contextlib.suppress(OSError):
             (folder / _PARTIAL).rmdir()
@@ -91,7 +120,7 @@ def _staging_folder(target: Path) -> Path:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove what processes that are no more have left of `target`."""
+    """Remove what processes that have ended left of `target`."""
     prefix = _staging_folder(target).name.partition("@")[0]
     for path in (target.parent / _PARTIAL).glob(f"{prefix}@*"):
         _, host, process = path.name.split("@", 2)
@@ -101,9 +130,7 @@ def _remove_leftovers(target: Path) -> None:
 
 def _is_alive(process: int) -> bool:
     if process == os.getpid():
-        return False  # a process of that number was here before this one
-    if os.name == "nt":
-        return True  # os.kill would do what it says
+        return False  # an earlier process had the same number
     try:
         os.kill(process, 0)
     except ProcessLookupError:

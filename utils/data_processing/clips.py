@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.data_processing.cached_results import StepResult
 from utils.data_processing.settings import clip_name, frame_name
 from utils.data_processing.video_cutting import check_even, open_training_video
 from utils.errors import UserError, blame
@@ -40,9 +41,9 @@ def plan_clips(points: np.ndarray, shots: np.ndarray, width: int, height: int, c
     Args:
         points: float32 [N, 68, 2] landmarks in pixels, NaN in frames without a face.
         shots: int [S], first frame of each shot; a clip holds frames of one shot only.
-        width: picture width in pixels.
-        height: picture height in pixels.
-        clip_length: frames in a clip; what is left at the end is dropped.
+        width: frame width in pixels.
+        height: frame height in pixels.
+        clip_length: frames per clip; an incomplete clip at the end is dropped.
         name: of the video; seeds the scale of each clip together with its number, so that results can be repeated.
     """
     radius: dict[int, int] = {}
@@ -78,7 +79,7 @@ def crop_clips(
     source: Path,
     clip_length: int,
     jpeg_quality: int,
-) -> dict:
+) -> StepResult:
     """Write the crops of one video to target/CLIP/FRAME.jpg.
 
     Args:
@@ -86,12 +87,12 @@ def crop_clips(
         name: of the video.
         landmark_path: OpenFace csv, with rows up to the last frame.
         shots: int [S], first frame of each shot, beginning with 0.
-        source: the 25 fps video, or a folder of all its frames; the crops are the same but for the loss of the JPEGs.
-        clip_length: frames in a clip.
+        source: the 25 fps video, or a folder of all its frames as JPEG, with their loss.
+        clip_length: frames per clip.
         jpeg_quality: 1 .. 100.
 
     Returns:
-        {"frames": frames of the video, "clips": numbers of the usable clips, "causes": {cause: unusable clips}}.
+        Frames of the video, numbers of the usable clips, and how many clips are unusable by cause.
 
     Raises:
         UserError: landmarks that do not fit the video, a source that cannot be read or is not at 25 fps.
@@ -101,32 +102,32 @@ def crop_clips(
     # By the csv: how many frames a video has is known when all are decoded, and compared then.
     count = table.frame_count
     points = follow_face(table, count, shots)
-    pictures = _FramePictures(source) if source.is_dir() else _VideoPictures(source)
-    plan = plan_clips(points, shots, pictures.width, pictures.height, clip_length, name)
+    frames = _FrameFolder(source) if source.is_dir() else _VideoFrames(source)
+    plan = plan_clips(points, shots, frames.width, frames.height, clip_length, name)
     target.mkdir()
-    for index, cut in pictures:
+    for index, cut in frames:
         number = index // clip_length
         if number in plan.radius:
             folder = target / clip_name(number)
             folder.mkdir(exist_ok=True)
             crop = cut(crop_box(points[index], plan.radius[number]))
             write_jpeg(folder / frame_name(index), crop, jpeg_quality)
-    if pictures.count != count:
+    if frames.count != count:
         raise UserError(
-            f"{_LANDMARK_OPTION}: {landmark_path} has {count} frames, the video has {pictures.count}; "
+            f"{_LANDMARK_OPTION}: {landmark_path} has {count} frames, the video has {frames.count}; "
             "detect the landmarks again, on this very video"
         )
     with blame(_LANDMARK_OPTION, _LANDMARK_HINT):
-        check_table_fits(table, count, pictures.width, pictures.height, landmark_path)
-    return {"frames": count, "clips": sorted(plan.radius), "causes": dict(sorted(plan.causes.items()))}
+        check_table_fits(table, count, frames.width, frames.height, landmark_path)
+    return StepResult(count, clips=sorted(plan.radius), causes=dict(sorted(plan.causes.items())))
 
 
 Cut = Callable[[CropBox], np.ndarray]
-"""Gives a box of a picture as uint8 RGB [h, w, 3]; the box lies inside."""
+"""Returns a box of a frame as uint8 RGB [h, w, 3]; the box lies inside."""
 
 
-class _VideoPictures:
-    """Frames of a 25 fps video; only what is cut out goes through RGB."""
+class _VideoFrames:
+    """Frames of a 25 fps video; only what is cut out is converted to RGB."""
 
     def __init__(self, path: Path):
         self._reader = open_training_video(path)
@@ -145,7 +146,7 @@ class _VideoPictures:
         return len(self._reader.times)
 
 
-class _FramePictures:
+class _FrameFolder:
     """Frames that were extracted before; only those of usable clips are read."""
 
     def __init__(self, folder: Path):
@@ -162,10 +163,10 @@ class _FramePictures:
         return self._read(path)[box.top : box.bottom, box.left : box.right]
 
     def _read(self, path: Path) -> np.ndarray:
-        picture = read_image(path)
-        if picture is None:
+        image = read_image(path)
+        if image is None:
             raise UserError(f"--video_frame_dir: {path} cannot be decoded; remove its folder and extract it again")
-        return picture
+        return image
 
     @property
     def count(self) -> int:

@@ -6,6 +6,7 @@ A line is `NAME.mp4 MM:SS-MM:SS ...`; part i of NAME.mp4 is called `NAME_i.mp4`.
 import re
 from pathlib import Path
 
+from utils.data_processing.settings import TimeSpan
 from utils.errors import UserError, require_file
 
 FILE_PATTERN = "*_annotion_time.txt"
@@ -13,12 +14,9 @@ FILE_PATTERN = "*_annotion_time.txt"
 
 _SPAN = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})-(?:(\d+):)?(\d{1,2}):(\d{2})")
 
-Span = tuple[float, float]
-"""Beginning and end in seconds."""
 
-
-def read_annotations(path: Path, option: str) -> dict[str, list[Span]]:
-    """Read one annotation file, or all of a folder: spans of each video, by its name without suffix.
+def read_annotations(path: Path, option: str) -> dict[str, list[TimeSpan]]:
+    """Read one annotation file, or all of a folder: parts of each video, by its name without suffix.
 
     Raises:
         UserError: no such file, a line in another form, or a video that is listed twice.
@@ -29,7 +27,7 @@ def read_annotations(path: Path, option: str) -> dict[str, list[Span]]:
             raise UserError(f"{option}: {path} holds no {FILE_PATTERN}; take them from the HDTF repository")
     else:
         files = [require_file(path, option, f"give an annotation file or a folder of {FILE_PATTERN}")]
-    spans: dict[str, list[Span]] = {}
+    spans: dict[str, list[TimeSpan]] = {}
     for file in files:
         for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
             if not line.strip():
@@ -41,14 +39,14 @@ def read_annotations(path: Path, option: str) -> dict[str, list[Span]]:
     return spans
 
 
-def _parse_line(line: str, place: str) -> tuple[str, list[Span]]:
+def _parse_line(line: str, place: str) -> tuple[str, list[TimeSpan]]:
     # Names may hold spaces: the spans are the words at the end that look like some.
     words = line.split()
-    spans: list[Span] = []
+    spans: list[TimeSpan] = []
     while words and (match := _SPAN.fullmatch(words[-1])):
         hours, minutes, seconds, *end = (int(group or 0) for group in match.groups())
-        spans.insert(0, (hours * 3600 + minutes * 60 + seconds, end[0] * 3600 + end[1] * 60 + end[2]))
+        spans.insert(0, TimeSpan(hours * 3600 + minutes * 60 + seconds, end[0] * 3600 + end[1] * 60 + end[2]))
         words.pop()
-    if not words or not spans or any(start >= end for start, end in spans):
+    if not words or not spans or any(span.start >= span.end for span in spans):
         raise UserError(f"{place}: {line.strip()!r} is not NAME.mp4 MM:SS-MM:SS ... with times that go up")
     return Path(" ".join(words)).stem, spans

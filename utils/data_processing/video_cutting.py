@@ -2,60 +2,45 @@
 
 import os
 import shutil
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from utils.data_processing.settings import TRAINING_RATE
+from utils.data_processing.cached_results import StepResult
+from utils.data_processing.settings import TRAINING_RATE, WHOLE_VIDEO, TimeSpan
 from utils.errors import UserError
 from utils.media.audio import Waveform, load_waveform, write_wav
 from utils.media.video_reader import VideoReader
 from utils.media.video_writer import EncoderSettings, VideoWriter
 
-SOUND_RATE = 48000
-"""Hz of the sound in videos made here: nothing that can be heard is lost."""
+AUDIO_RATE = 48000
+"""Sampling rate in Hz of the audio in videos made here, enough for all that is audible."""
 PRESET = "veryfast"
-"""Of the encoder: at a given quality, slower ones save disk space and nothing else."""
-
-_OPTION = "--source_video_dir"
-
-
-@dataclass(frozen=True)
-class Span:
-    """Part of a video from `start` to `end` in seconds; None is the end of the video."""
-
-    start: float = 0.0
-    end: float | None = None
-
-
-WHOLE = Span()
+"""Encoder preset; at a given quality, slower ones only save disk space."""
 
 
 def open_training_video(path: Path) -> VideoReader:
-    """Open a video that is to be at 25 fps.
+    """Open a video that must be at 25 fps.
 
     Raises:
-        UserError: unreadable, a still picture, or of another rate.
+        UserError: unreadable, a still image, or of another rate.
     """
-    reader = VideoReader(path, _OPTION)
+    reader = VideoReader(path)
     if reader.info.is_still:
-        raise UserError(f"{_OPTION}: {path} is a picture; training needs videos")
+        raise UserError(f"{path} is a still image; training needs videos")
     if reader.info.rate != TRAINING_RATE:
         raise UserError(
-            f"{_OPTION}: {path} has {float(reader.info.rate):.5g} frames a second, 25 are needed; "
-            "run --resample_video on it"
+            f"{path} has {float(reader.info.rate):.5g} frames per second, 25 are needed; run --resample_video on it"
         )
     return reader
 
 
 def check_even(reader: VideoReader) -> None:
-    """Raise UserError where frames do not come at an even 25 fps. Free after a full pass over the frames."""
+    """Raise UserError if the frames are not evenly spaced at 25 fps. Costs nothing after a pass over the frames."""
     if not _is_even(reader):
         raise UserError(
-            f"{_OPTION}: the frames of {reader.info.path} do not come at an even 25 a second; "
-            "run --resample_video on it"
+            f"the frames of {reader.info.path} are not evenly spaced at 25 per second; run --resample_video on it"
         )
 
 
@@ -64,40 +49,42 @@ def _is_even(reader: VideoReader) -> bool:
     return np.array_equal(ticks, np.arange(len(reader.times)))
 
 
-def resample_video(source: Path, target: Path, crf: int) -> dict:
-    """Write a video at 25 fps, by time, with its own sound; an MP4 that is at 25 fps already is linked or copied."""
-    reader = VideoReader(source, _OPTION)
+def resample_video(source: Path, target: Path, crf: int) -> StepResult:
+    """Resample a video to 25 fps by time, with its own audio; an MP4 at 25 fps is linked or copied."""
+    reader = VideoReader(source)
     if reader.info.is_still:
-        raise UserError(f"{_OPTION}: {source} is a picture; training needs videos")
+        raise UserError(f"{source} is a still image; training needs videos")
     if source.suffix.lower() == ".mp4" and reader.info.rate == TRAINING_RATE and _is_even(reader):
         link_or_copy(source, target)
     else:
-        write_span(reader, WHOLE, target, TRAINING_RATE, load_sound(reader), crf)
-    return {"frames": len(reader.timeline(TRAINING_RATE))}
+        write_span(reader, WHOLE_VIDEO, target, TRAINING_RATE, load_audio(reader), crf)
+    return StepResult(len(reader.timeline(TRAINING_RATE)))
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name; a copy where the file system cannot do that."""
+    """Give a file a second name (hard link), or copy it if the file system has no links."""
     try:
         os.link(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
 
 
-def load_sound(reader: VideoReader) -> Waveform | None:
-    """Sound of a video, from the moment of its first picture on; None if it has none."""
-    return load_waveform(reader.info.path, _OPTION, SOUND_RATE) if reader.info.has_audio else None
+def load_audio(reader: VideoReader) -> Waveform | None:
+    """Audio of a video, from its first frame on; None if it has none."""
+    return load_waveform(reader.info.path, "--source_video_dir", AUDIO_RATE) if reader.info.has_audio else None
 
 
-def write_span(reader: VideoReader, span: Span, target: Path, rate: Fraction, sound: Waveform | None, crf: int) -> int:
-    """Write part of a video, to the frame, at a constant rate, with the sound that belongs to it.
+def write_span(
+    reader: VideoReader, span: TimeSpan, target: Path, rate: Fraction, audio: Waveform | None, crf: int
+) -> int:
+    """Write part of a video, exact to the frame, at a constant rate, with its audio.
 
     Args:
         reader: the whole video.
         span: which part.
         target: the MP4 to write; a temporary wav is written beside it.
-        rate: frames a second of the result.
-        sound: sound of the whole video, sample 0 at the first picture.
+        rate: frames per second of the result.
+        audio: audio of the whole video, sample 0 at the first frame.
         crf: H.264 quality.
 
     Returns:
@@ -111,15 +98,15 @@ def write_span(reader: VideoReader, span: Span, target: Path, rate: Fraction, so
     last = len(ticks) if span.end is None else min(round(span.end * rate), len(ticks))
     if first >= last:
         raise UserError(
-            f"{_OPTION}: {reader.info.path} ends after {float(len(ticks) / rate):.1f} s, "
+            f"{reader.info.path} ends after {float(len(ticks) / rate):.1f} s, "
             f"before the part from {span.start:g} s on; check its annotation"
         )
     wav = None
-    if sound is not None:
-        begin, end = (round(tick / rate * sound.rate) for tick in (first, last))
-        if len(samples := sound.samples[begin:end]):
+    if audio is not None:
+        begin, end = (round(tick / rate * audio.rate) for tick in (first, last))
+        if len(samples := audio.samples[begin:end]):
             wav = target.with_suffix(".wav")
-            write_wav(wav, Waveform(samples, sound.rate))
+            write_wav(wav, Waveform(samples, audio.rate))
     info = reader.info
     with VideoWriter(
         target,

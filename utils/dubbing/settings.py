@@ -17,6 +17,9 @@ SHIPPED_WEIGHTS = _SHIPPED / "demo" / "DINet_demo.pth"
 EXAMPLE_SOURCE = _SHIPPED / "example" / "astronaut.mp4"
 EXAMPLE_AUDIO = _SHIPPED / "example" / "speech.wav"
 
+DUBBED_SUFFIX, FACE_SUFFIX = "_facial_dubbing_add_audio", "_synthetic_face"
+"""What is added to a source's name for its results: the dubbed video, and the video of the generated faces."""
+
 
 def default_weights() -> Path:
     """The published weights where they are there, else those that come with DINet."""

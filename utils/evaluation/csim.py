@@ -1,18 +1,21 @@
-"""Who is in the picture: dlib's face recognition network."""
+"""Face identity (CSIM): dlib face embeddings.
+
+Papers measure CSIM with ArcFace: figures of this module compare with each other, not with those of papers.
+"""
 
 import numpy as np
 
 from utils.errors import UserError
 from utils.face.tracker import model_file
-from utils.media.yuv import Colour, rgb_patch
+from utils.media.yuv import Colour, luma_height, rgb_patch
 
-EMBEDDING = "dlib_face_recognition_resnet_model_v1 (128 numbers, from the package face_recognition_models)"
+EMBEDDING_NETWORK = "dlib_face_recognition_resnet_model_v1 (128 numbers, from the package face_recognition_models)"
 _MARGIN = 0.5
-"""Surroundings of the landmarks that the network's aligned picture may need, as a share of their extent."""
+"""Margin around the landmarks that the network's aligned image may need, as a fraction of their extent."""
 
 
 class FaceIdentity:
-    """Embeds faces with dlib's network.
+    """Face embeddings by dlib's network.
 
     Raises:
         UserError: dlib or its models are not installed.
@@ -27,13 +30,13 @@ class FaceIdentity:
         self._network = dlib.face_recognition_model_v1(str(model_file("dlib_face_recognition_resnet_model_v1.dat")))
 
     def embed(self, yuv: np.ndarray, points: np.ndarray, colour: Colour) -> np.ndarray | None:
-        """Embedding, float64 [128], of the face with landmarks [68, 2] pixels in a frame (I420).
+        """Return the embedding, float64 [128], of the face with landmarks [68, 2] in pixels of a frame (I420).
 
-        None where the landmarks are NaN or outside the frame.
+        None if the landmarks are NaN or outside the frame.
         """
         if not np.isfinite(points).all():
             return None
-        height, width = yuv.shape[0] * 2 // 3, yuv.shape[1]
+        height, width = luma_height(yuv), yuv.shape[1]
         low, high = points.min(axis=0), points.max(axis=0)
         margin = _MARGIN * (high - low).max()
         left, top = np.maximum(low - margin, 0).astype(int) // 2 * 2
@@ -50,5 +53,5 @@ class FaceIdentity:
 
 
 def cosine_similarity(first: np.ndarray, second: np.ndarray) -> float:
-    """CSIM of two embeddings: 1 for the same direction."""
+    """CSIM of two embeddings: 1 for equal directions."""
     return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))

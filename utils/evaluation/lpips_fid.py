@@ -1,29 +1,35 @@
-"""LPIPS and FID, by torchmetrics, where their networks' weights are on this computer. Nothing is fetched."""
+"""LPIPS and FID by torchmetrics, if the weights of their networks are on this computer. Nothing is downloaded."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # loaded where a network is, so that an evaluation without networks starts at once
+    import torch
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """Weights that a figure needs: the file's name in torch.hub's folder, and where to get it."""
+    """Weights that a metric needs: the file's name in torch.hub's folder, and where to get it."""
 
     name: str
     address: str
 
     @property
     def path(self) -> Path:
-        """Where torch.hub keeps it (TORCH_HOME moves it)."""
-        return Path(torch.hub.get_dir()) / "checkpoints" / self.name
+        """Where torch.hub keeps it: the path of torch.hub.get_dir, without loading PyTorch."""
+        cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+        home = os.environ.get("TORCH_HOME", f"{cache}/torch")
+        return Path(home).expanduser() / "hub" / "checkpoints" / self.name
 
-    def missing(self, figure: str) -> str | None:
-        """One line that says what to do, or None where the file is there."""
+    def missing(self, metric: str) -> str | None:
+        """One line that says what to do, or None if the file is there."""
         if self.path.is_file():
             return None
-        return f"{figure} needs {self.name} from {self.address} in {self.path.parent}"
+        return f"{metric} needs {self.name} from {self.address} in {self.path.parent}"
 
 
 ALEXNET = WeightFile("alexnet-owt-7be5be79.pth", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth")
@@ -33,24 +39,28 @@ INCEPTION = WeightFile(
 )
 
 
-def _tensor(pictures: list[np.ndarray], device: torch.device) -> torch.Tensor:
+def _tensor(images: list[np.ndarray], device: "torch.device") -> "torch.Tensor":
     """uint8 [B, 3, h, w] from uint8 RGB [h, w, 3] each."""
-    return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))).to(device)
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))).to(device)
 
 
 class PerceptualDistance:
-    """Mean LPIPS (Zhang et al. 2018, AlexNet, version 0.1) of picture pairs, 0 where equal; ALEXNET must be there."""
+    """Mean LPIPS (Zhang et al. 2018, AlexNet, version 0.1) of image pairs, 0 for equal ones; needs ALEXNET."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: "torch.device"):
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
         self._device = device
         self._distance = LearnedPerceptualImagePatchSimilarity("alex", normalize=True).to(device)
 
-    @torch.inference_mode()
     def add(self, true: list[np.ndarray], other: list[np.ndarray]) -> None:
-        """Take pairs of pictures, uint8 RGB [h, w, 3]."""
-        self._distance.update(_tensor(other, self._device) / 255, _tensor(true, self._device) / 255)
+        """Take pairs of images, uint8 RGB [h, w, 3]."""
+        import torch
+
+        with torch.inference_mode():
+            self._distance.update(_tensor(other, self._device) / 255, _tensor(true, self._device) / 255)
 
     def value(self) -> float:
         """Mean over the pairs since the last call; NaN without any."""
@@ -60,21 +70,21 @@ class PerceptualDistance:
 
 
 class FrechetDistance:
-    """FID (Heusel et al. 2017, Inception 2015-12-05, 2048 features) of two sets of pictures; needs INCEPTION."""
+    """FID (Heusel et al. 2017, Inception 2015-12-05, 2048 features) of two sets of images; needs INCEPTION."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: "torch.device"):
         from torchmetrics.image.fid import FrechetInceptionDistance
 
         self._device = device
         self._distance = FrechetInceptionDistance(2048, feature_extractor_weights_path=str(INCEPTION.path)).to(device)
-        self._pictures = 0
+        self._images = 0
 
     def add(self, true: list[np.ndarray], other: list[np.ndarray]) -> None:
-        """Take pictures of both sets, uint8 RGB [h, w, 3]."""
+        """Take images of both sets, uint8 RGB [h, w, 3]."""
         self._distance.update(_tensor(true, self._device), real=True)
         self._distance.update(_tensor(other, self._device), real=False)
-        self._pictures += len(true)
+        self._images += len(true)
 
     def value(self) -> float:
-        """The distance so far; NaN with fewer than two pictures."""
-        return float(self._distance.compute()) if self._pictures > 1 else float("nan")
+        """The distance so far; NaN with fewer than two images."""
+        return float(self._distance.compute()) if self._images > 1 else float("nan")

@@ -58,16 +58,20 @@ SMOOTHING_SECONDS = 0.026
 _SHAPE_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
+class DetectorMissingError(UserError):
+    """The landmark detector or its models are not installed."""
+
+
 def model_file(name: str) -> Path:
     """Path of a model in the installed package face_recognition_models, which is not imported.
 
     Raises:
-        UserError: the package is not installed.
+        DetectorMissingError: the package is not installed.
     """
     spec = importlib.util.find_spec("face_recognition_models")
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent / "models" / name
     if path is None or not path.exists():
-        raise UserError(
+        raise DetectorMissingError(
             "faces cannot be analysed: the package face_recognition_models is missing; "
             "pip install face_recognition_models"
         )
@@ -133,14 +137,14 @@ class FaceTracker:
         max_faces: faces followed at a time, the largest first.
 
     Raises:
-        UserError: dlib or its models are not installed.
+        DetectorMissingError: dlib or its models are not installed.
     """
 
     def __init__(self, rate: float, max_faces: int = 4):
         try:
             import dlib
         except ImportError:
-            raise UserError("landmarks cannot be detected: dlib is missing; pip install dlib-bin") from None
+            raise DetectorMissingError("landmarks cannot be detected: dlib is missing; pip install dlib-bin") from None
         self._dlib = dlib
         self._rate = rate
         self._max_faces = max_faces

@@ -1,6 +1,7 @@
 import pytest
 
 from utils.data_processing.hdtf import read_annotations
+from utils.data_processing.settings import TimeSpan
 from utils.errors import UserError
 
 LINES = """\
@@ -13,9 +14,9 @@ AdamKinzinger2.mp4 00:40-01:20 02:00-02:40 03:30-03:50 \n"""
 def test_hdtf_lines(tmp_path):
     (tmp_path / "RD_annotion_time.txt").write_text(LINES)
     spans = read_annotations(tmp_path / "RD_annotion_time.txt", "--annotation_path")
-    assert spans["Radio11"] == [(30, 60), (90, 150)]
+    assert spans["Radio11"] == [TimeSpan(30, 60), TimeSpan(90, 150)]
     assert len(spans["WDA_AmyKlobuchar1"]) == 4
-    assert spans["AdamKinzinger2"][-1] == (210, 230)
+    assert spans["AdamKinzinger2"][-1] == TimeSpan(210, 230)
 
 
 def test_a_folder_of_files(tmp_path):
@@ -23,7 +24,7 @@ def test_a_folder_of_files(tmp_path):
     (tmp_path / "WDA_annotion_time.txt").write_text("my talk 2.mp4 00:05-00:10 1:00:00-1:00:30")
     (tmp_path / "other.txt").write_text("not an annotation")
     spans = read_annotations(tmp_path, "--annotation_path")
-    assert spans == {"a": [(0, 10)], "my talk 2": [(5, 10), (3600, 3630)]}
+    assert spans == {"a": [TimeSpan(0, 10)], "my talk 2": [TimeSpan(5, 10), TimeSpan(3600, 3630)]}
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from helpers.sample_media import BT601
 
+from utils.data_processing.settings import TimeSpan
 from utils.data_processing.video_cutting import (
-    Span,
     check_even,
-    load_sound,
+    load_audio,
     open_training_video,
     resample_video,
     write_span,
@@ -91,7 +91,7 @@ def test_resampled_picture_and_sound_stay_together(tmp_path, rate, vfr, sound_st
     target = tmp_path / "target.mp4"
     result = resample_video(source, target, crf=12)
     reader = open_training_video(target)
-    assert result["frames"] == len(reader.times) == 75
+    assert result.frames == len(reader.times) == 75
     check_even(reader)
     np.testing.assert_allclose(starts_of_sound(target), FLASHES, atol=0.01)
     np.testing.assert_allclose(starts_of_light(target), starts_of_light(source), atol=0.021)  # half a tick
@@ -125,7 +125,7 @@ def test_a_cut_is_exact_to_the_frame_with_its_sound(tmp_path):
             writer.write(np.full((SIZE * 3 // 2, SIZE), 20 + index, np.uint8))
     reader = VideoReader(numbered)
     target = tmp_path / "part.mp4"
-    count = write_span(reader, Span(1, 3), target, reader.info.rate, load_sound(reader), crf=10)
+    count = write_span(reader, TimeSpan(1, 3), target, reader.info.rate, load_audio(reader), crf=10)
     part = VideoReader(target)
     values = [int(np.median(frame.luma)) for frame in part.frames()]
     assert part.info.rate == rate and count == 60
@@ -138,7 +138,7 @@ def test_a_cut_is_exact_to_the_frame_with_its_sound(tmp_path):
 
 def test_a_part_after_the_end_is_an_error_and_one_over_the_end_is_cut_short(tmp_path):
     reader = VideoReader(write_flashes(tmp_path / "source.mp4", 30, sound=False))
-    assert write_span(reader, Span(2, 60), tmp_path / "a.mp4", Fraction(30), None, crf=20) == 30
+    assert write_span(reader, TimeSpan(2, 60), tmp_path / "a.mp4", Fraction(30), None, crf=20) == 30
     with pytest.raises(UserError, match=r"ends after 3\.0 s"):
-        write_span(reader, Span(5, 60), tmp_path / "b.mp4", Fraction(30), None, crf=20)
+        write_span(reader, TimeSpan(5, 60), tmp_path / "b.mp4", Fraction(30), None, crf=20)
     assert not (tmp_path / "b.mp4").exists()
