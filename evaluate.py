@@ -12,7 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from config.evaluate import LSE_WEIGHTS_URL, ClipSettings, EvaluationParser, ScoringSettings, VideoSettings
+from config.evaluate import (
+    LSE_WEIGHTS_URL,
+    MODEL_OPTIONS,
+    ClipSettings,
+    EvaluationParser,
+    ScoringSettings,
+    VideoSettings,
+)
 from config.parser import make_settings
 from utils.errors import UserError, blame, make_folder, require_file, run_script
 from utils.media.limits import limits_of, use_limits
@@ -125,7 +132,7 @@ def pair_videos(videos: VideoSettings) -> list["Comparison"]:
         with blame("--reference"):
             true = VideoReader(reference)
         with blame("--generated"):  # videos that do not match are refused before anything slow starts
-            lengths = packet_seconds(reference), packet_seconds(generated)
+            lengths = packet_seconds(true), packet_seconds(other)
             check_match(true, other, "given", None if None in lengths else lengths)
         audio = generated if other.info.has_audio else reference if true.info.has_audio else None
         option = "--generated" if other.info.has_audio else "--reference"
@@ -146,8 +153,7 @@ def dub_videos(clips: ClipSettings, folder: Path, options: argparse.Namespace) -
     from utils.progress import progress_bars
 
     paths = read_clip_list(clips.clips)
-    shared = ("deepspeech_model_path", "whisper_model", "landmark_dir", "device", "precision")
-    settings = LoadSettings(clips.checkpoint, **{name: getattr(options, name) for name in shared})
+    settings = LoadSettings(clips.checkpoint, **{name: getattr(options, name) for name in MODEL_OPTIONS})
     dubber = load_dubber(settings, DubbingOptions(batch_size=options.batch_size))
 
     def dub(job: DubbingJob) -> None:

@@ -7,6 +7,8 @@ from config.parser import ScriptParser, option, positive_int
 from utils.dubbing.settings import DubbingOptions, LoadSettings
 from utils.media.limits import MediaLimits
 
+MODEL_OPTIONS = ("deepspeech_model_path", "whisper_model", "device", "precision", "threads", "landmark_dir")
+"""Fields of LoadSettings that are options of evaluate.py."""
 LSE_WEIGHTS_URL = "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"
 
 
@@ -71,8 +73,6 @@ class EvaluationParser(ScriptParser):
         self.add_settings("dubbed videos", VideoSettings)
         self.add_settings("weights and clips", ClipSettings)
         self.add_settings("dubbing of the clips", DubbingOptions, ("batch_size",))
-        self.add_settings(
-            "models", LoadSettings, ("deepspeech_model_path", "whisper_model", "device", "precision", "landmark_dir")
-        )
+        self.add_settings("models", LoadSettings, MODEL_OPTIONS)
         self.add_settings("scoring", ScoringSettings)
         self.add_settings("limits on files that are read", MediaLimits)

@@ -151,18 +151,17 @@ def check_match(true: VideoReader, other: VideoReader, task: str, seconds: tuple
         )
 
 
-def packet_seconds(path: Path) -> float | None:
-    """Length of a video by the time stamps of its packets, without decoding; None if they do not say.
+def packet_seconds(reader: VideoReader) -> float | None:
+    """Length of a video by the time stamps of its packets, without decoding; None if they have none.
 
     Good enough to refuse videos of different lengths before anything slow starts; `align` checks by the frames.
     """
-    with contextlib.closing(Track(path)) as track:
+    with contextlib.closing(Track(reader.info.path)) as track:
         base = as_fraction(track.stream.time_base)
         times = [packet.pts for packet in track.container.demux(track.stream) if packet.pts is not None]
-    if len(times) < 2 or base is None:
+    if not times or base is None:
         return None
-    step = (max(times) - min(times)) / (len(times) - 1)
-    return float((max(times) - min(times) + step) * base)
+    return float((max(times) - min(times)) * base + 1 / reader.info.rate)
 
 
 def region_of(crop: np.ndarray, region: str) -> np.ndarray:
