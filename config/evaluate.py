@@ -38,7 +38,7 @@ class ClipSettings:
         help="DINet weights: dub --clips with their own audio and with other audio, and score the dubs",
     )
     clips: list[Path] | None = option(
-        None, type=Path, nargs="+", help="videos with sound, or text files with the path of one video per line"
+        None, type=Path, nargs="+", help="videos with sound, folders of them, or text files with one path per line"
     )
     driving_audio: list[Path] = option(
         [],

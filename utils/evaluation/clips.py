@@ -42,14 +42,19 @@ def pair_files(generated: Path, reference: Path) -> list[tuple[str, Path, Path]]
 
 
 def read_clip_list(entries: Sequence[Path]) -> list[Path]:
-    """Videos of `--clips`: the entries themselves, and for text files one path per line, relative to the file.
+    """Videos of `--clips`: files, all videos of folders, and the paths in text files, one per line.
+
+    Paths in a text file are relative to it.
 
     Raises:
         UserError: a file is missing, two clips have one name, or there is none.
     """
     clips = []
     for entry in entries:
-        require_file(entry, "--clips", "give videos, or a text file with one path per line")
+        if entry.is_dir():
+            clips += _videos(entry, "--clips")
+            continue
+        require_file(entry, "--clips", "give videos, folders, or text files with one path per line")
         if entry.suffix.lower() != ".txt":
             clips.append(entry)
             continue
@@ -61,13 +66,11 @@ def read_clip_list(entries: Sequence[Path]) -> list[Path]:
             if line and not line.startswith("#"):
                 clips.append(require_file(entry.parent / line, "--clips", f"correct the line in {entry}"))
     if not clips:
-        raise UserError("--clips: no video is named; give videos, or a text file with one path per line")
+        raise UserError("--clips: no video is named; give videos, folders, or text files with one path per line")
     names = [clip.stem for clip in clips]
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
-        raise UserError(
-            f"--clips: two videos are named {double}; rename one, because results are named after the videos"
-        )
+        raise UserError(f"--clips: two videos are named {double}; rename one: results are named after the videos")
     return clips
 
 

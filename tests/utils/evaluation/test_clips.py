@@ -38,5 +38,6 @@ def test_a_clip_list_names_what_is_wrong(tmp_path):
     clips.write_text("a.mp4\nc.mp4\n")
     with pytest.raises(UserError, match=r"^--clips: \S+c\.mp4 does not exist; correct the line in \S+clips\.txt$"):
         read_clip_list([clips])
+    assert read_clip_list([tmp_path / "b"]) == [tmp_path / "b" / "a.mp4"]
     with pytest.raises(UserError, match="two videos are named a"):
         read_clip_list([tmp_path / "a.mp4", tmp_path / "b" / "a.mp4"])
