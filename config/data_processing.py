@@ -116,7 +116,7 @@ class SourceSettings:
     source_video_dir: Path | None = option(
         None,
         type=Path,
-        help=f"folder of the videos to start from; None: {VIDEO_FOLDER} in {DATA_FOLDER}, else in {DATA_FOLDER.parent}; "
+        help=f"folder of the videos to start from; None: {VIDEO_FOLDER} in {DATA_FOLDER} or {DATA_FOLDER.parent}; "
         + ", ".join(f"{folder} if --{step} is the first step" for step, folder in _SOURCE_OF_FIRST_STEP.items()),
     )
     annotation_path: Path | None = option(

@@ -52,7 +52,7 @@ class DataSettings:
     audio_feature_dir: Path | None = option(
         None,
         type=Path,
-        help=f"speech features other than DeepSpeech, NAME_KIND.npy; None: {VIDEO_FOLDER}_mel or _whisper beside the videos",
+        help=f"speech features other than DeepSpeech, NAME_KIND.npy; None: {VIDEO_FOLDER}_mel or ..._whisper",
     )
     crop_face_dir: Path = option(DATA_FOLDER / f"{VIDEO_FOLDER}_crop_face", type=Path, help="face crops")
     audio_feature: str | None = option(
