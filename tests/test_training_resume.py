@@ -83,9 +83,16 @@ def assert_same(one, two, name: str = "") -> None:
         assert one == two, name
 
 
-@pytest.mark.parametrize(
-    "stage", ["frame_run", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("clip_run", "sync_run"))]
-)
+def test_a_training_in_two_parts_is_the_same_as_in_one(frame_run, tmp_path):
+    command, whole = frame_run
+    train_here(*command, "--max_steps", STEPS - 1, "--result_path", tmp_path)
+    assert {path.name for path in tmp_path.glob("*.pth")} == {"netG_model_epoch_2_step_3.pth"}
+    train_here(*command, "--result_path", tmp_path, "--resume")
+    assert_same(torch.load(last_checkpoint(whole)), torch.load(last_checkpoint(tmp_path)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["frame_run", "clip_run", "sync_run"])
 def test_resumed_training_is_the_same_after_sigterm_and_after_kill(stage, request, tmp_path):
     command, whole = request.getfixturevalue(stage)
     command = (*command, "--result_path", tmp_path, "--checkpoint_steps", 1, "--resume")
@@ -121,6 +128,9 @@ def test_a_frame_run_leaves_checkpoints_of_the_published_layout_a_log_and_pictur
     assert all(key.startswith("module.") for key in content["state_dict"]["net_g"])
     checkpoint = read_checkpoint(last_checkpoint(folder), "--x")
     assert checkpoint.metadata == Metadata(32, "mel", 80, 4, 256)
+    # Names on disk are those of every earlier version: a training of theirs is resumed.
+    assert set(checkpoint.extra) == {"position", "random_state", "scalers"}
+    assert checkpoint.extra["position"] == {"epoch": 3, "step_in_epoch": 0, "step": STEPS}
     average, network = (checkpoint.networks[name]["out_conv.4.weight"] for name in ("net_g_ema", "net_g"))
     assert 0 < (average - network).abs().max() < 1e-3
     records = read_log(folder)

@@ -68,6 +68,7 @@ def test_frame_step_is_golden(golden_dir):
     assert_golden(golden_dir / "train_frame_mouth64.npz", losses, norm, net_g)
 
 
+@pytest.mark.slow
 def test_clip_step_is_golden(golden_dir):
     seed = 1200
     real = frame_major(uniform_tensor(seed, BATCH, CLIP_FRAMES, 3, HEIGHT, WIDTH))
@@ -89,6 +90,13 @@ def test_clip_step_is_golden(golden_dir):
     norm = step(losses["perception"] + losses["g_dI"] + losses["g_dV"] + losses["sync"], net_g)
 
     assert_golden(golden_dir / "train_clip_mouth64.npz", losses, norm, net_g)
+
+
+def test_the_sync_loss_is_the_squared_distance_of_the_scores_to_one():
+    mouths, audio, judge = uniform_tensor(1, 2, 15, 32, 32), normal_tensor(2, 2, 29, 9), syncnet()
+    with torch.no_grad():
+        wanted = 0.3 * (judge(mouths, audio) - 1).square().mean()
+    assert sync_loss(judge, mouths, audio, 0.3).item() == pytest.approx(wanted.item(), rel=1e-6)
 
 
 def test_the_discriminator_step_sends_nothing_into_the_generator():
