@@ -1,4 +1,4 @@
-"""Measure speed, side by side with a straight reading of the published code: python benchmark.py inference|training."""
+"""Measure speed, also of a straight reading of the published code: python benchmark.py inference|training|stream."""
 
 import json
 import logging
@@ -19,8 +19,9 @@ def main() -> None:
             make_folder(path.parent, f"--{option}")
     # PyTorch takes seconds to load: not for --help or a mistyped option.
     from utils.benchmark.benchmarking import inference, training
+    from utils.benchmark.streaming import stream
 
-    commands = {"inference": inference, "training": training}
+    commands = {"inference": inference, "training": training, "stream": stream}
     figures = commands[options.command](options)
     text = json.dumps(figures, indent=1)
     logger.info(text)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config.parser import ScriptParser, positive_int
+from utils.dubbing.settings import default_weights
 
 _EXAMPLE = Path(__file__).parent.parent / "asserts" / "example"
 
@@ -17,6 +18,7 @@ class BenchmarkParser(ScriptParser):
         commands = self.add_subparsers(dest="command", required=True, parser_class=ScriptParser, metavar="COMMAND")
         self._add_inference(commands)
         self._add_training(commands)
+        self._add_stream(commands)
 
     def _add_inference(self, commands: argparse._SubParsersAction) -> None:
         text = "dubbing, the generator alone and from end to end with landmarks at hand, frames a second"
@@ -45,6 +47,15 @@ class BenchmarkParser(ScriptParser):
         add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
         add("--threads", type=positive_int, help="CPU threads of PyTorch; None: as many as it takes")
         add("--json_path", type=Path, help="file for the figures")
+
+    def _add_stream(self, commands: argparse._SubParsersAction) -> None:
+        text = "live dubbing, the delay of frames when speech comes in real time, and frames per second at most"
+        add = commands.add_parser("stream", help=text, description=f"Measure {text}.").add_argument
+        add("--source_video_path", type=Path, default=_EXAMPLE / "astronaut.mp4", help="video to dub")
+        add("--driving_audio_path", type=Path, default=_EXAMPLE / "speech.wav", help="speech")
+        add("--pretrained_clip_DINet_path", type=Path, default=default_weights(), help="DINet weights for mel features")
+        add("--seconds", type=float, default=10.0, help="length of the speech, which is repeated")
+        self._add_common(add)
 
     def _add_training(self, commands: argparse._SubParsersAction) -> None:
         text = "training of the frame stage, samples a second"

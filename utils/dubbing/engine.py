@@ -6,9 +6,10 @@ The command line, the tests and any other front end call `Dubber.dub`.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -37,6 +38,9 @@ from utils.pipeline import StageTimer, batched, in_background, limit_heap_fragme
 from utils.progress import Progress
 from utils.speech.features import SpeechFeatures
 
+if TYPE_CHECKING:
+    from utils.dubbing.streaming import StreamedFrame
+
 logger = logging.getLogger(__name__)
 
 QUEUED_BATCHES = 2
@@ -61,7 +65,7 @@ class Speech:
 
 
 @dataclass
-class _OutputFrame:
+class OutputFrame:
     """One frame of the result on its way through the stages. `crop` is None where the frame is left as it is."""
 
     time: float
@@ -156,7 +160,7 @@ class Dubber:
         speech = self.read_speech(job.audio)
         clock.add("speech features", time.perf_counter() - start)
         prepared, references = self._prepare(job, options, progress, clock)
-        run = _Dub(job, options, prepared, speech, self.generator, clock)
+        run = DubRun(job, options, prepared, speech, self.generator, clock)
         untouched = run.write(run.frames(), progress)
         total = time.perf_counter() - start
         return DubbingReport(job.result, run.count, run.rate, untouched, references, clock.seconds, total)
@@ -177,6 +181,18 @@ class Dubber:
         """
         job = DubbingJob(source, source, source, landmark_path)
         return self._prepare(job, options or self.options, progress or (lambda stage, done, total: None), StageTimer())
+
+    def stream(
+        self,
+        audio_blocks: Iterable[np.ndarray],
+        source: str | Path,
+        speech_sample: str | Path | None = None,
+        options: DubbingOptions | None = None,
+    ) -> Iterator["StreamedFrame"]:
+        """Dub live: see utils.dubbing.streaming.stream."""
+        from utils.dubbing.streaming import stream
+
+        return stream(self, audio_blocks, Path(source), speech_sample and Path(speech_sample), options or self.options)
 
     def _prepare(
         self, job: DubbingJob, options: DubbingOptions, progress: Progress, clock: StageTimer
@@ -243,7 +259,7 @@ class Dubber:
         return chosen
 
 
-class _Dub:
+class DubRun:
     """One dub: the frames of the result, and their way into a file."""
 
     def __init__(
@@ -257,34 +273,45 @@ class _Dub:
     ):
         self.rate = options.fps or source.reader.info.rate
         self.count = max(1, round(speech.duration * self.rate))
-        self._job, self._options, self._source, self._speech = job, options, source, speech
+        self._job, self._options, self._source, self.speech = job, options, source, speech
         self._generator, self._timer = generator, timer
         whole = options.blend == "hard" or job.face_video is not None
         self._first_row = 0 if whole else first_seen_row(generator.mouth_region_size)
         self._face_blender: FaceBlender | None = None
 
-    def frames(self) -> Iterator[list[_OutputFrame]]:
+    def frames(self) -> Iterator[list[OutputFrame]]:
         """Yield the frames of the result in batches; every stage before the last runs in a thread of its own."""
-        timer = self._timer
+        self.learn_face()
+        played = self._timer.timed("decode", self.play(self.count))
+        frames = (OutputFrame(float(number / self.rate), frame) for number, frame in enumerate(played))
+        return self.process(frames)
+
+    def learn_face(self) -> None:
+        """Prepare the blending, where the options choose one that learns from the source."""
         if self._options.blend == "face":
             begin = time.perf_counter()
-            self._face_blender = self._learn_face()
-            timer.add("learn the face", time.perf_counter() - begin)
+            self._face_blender = self._make_face_blender()
+            self._timer.add("learn the face", time.perf_counter() - begin)
+
+    def play(self, count: int) -> Iterator[Frame]:
+        """The source's frames for `count` frames of the result."""
         reader = self._source.reader
         timeline = reader.timeline(self.rate)
-        order = (int(timeline[position]) for position in forward_backward(self.count, len(timeline)))
-        played = timer.timed("decode", reader.play(order))
-        frames = (_OutputFrame(float(number / self.rate), frame) for number, frame in enumerate(played))
+        return reader.play(int(timeline[position]) for position in forward_backward(count, len(timeline)))
+
+    def process(self, frames: Iterator[OutputFrame]) -> Iterator[list[OutputFrame]]:
+        """Dub frames as they come, in batches; every stage before the last runs in a thread of its own."""
+        timer = self._timer
         batches = in_background(batched(frames, self._options.batch_size), QUEUED_BATCHES)
         batches = in_background(timer.apply("crop", self._cut, batches), QUEUED_BATCHES)
         batches = in_background(timer.apply("generator", self._generate, batches), QUEUED_BATCHES)
         return in_background(timer.apply("blend", self._blend, batches), QUEUED_BATCHES)
 
-    def write(self, batches: Iterator[list[_OutputFrame]], progress: Progress) -> int:
+    def write(self, batches: Iterator[list[OutputFrame]], progress: Progress) -> int:
         """Encode the frames; returns how many were left as they were."""
         info, job, options = self._source.reader.info, self._job, self._options
         encoder = EncoderSettings(options.crf, options.preset, options.video_codec)
-        given = {"audio_path": self._speech.path, "duration": self._speech.duration, "comment": AI_NOTE}
+        given = {"audio_path": self.speech.path, "duration": self.speech.duration, "comment": AI_NOTE}
         given["encoder"] = encoder
         untouched = done = 0
         with contextlib.ExitStack() as stack:
@@ -308,7 +335,7 @@ class _Dub:
                 progress("dub", done, self.count)
         return untouched
 
-    def _cut(self, batch: list[_OutputFrame]) -> list[_OutputFrame]:
+    def _cut(self, batch: list[OutputFrame]) -> list[OutputFrame]:
         plan = self._source.plan
         for frame in batch:
             if plan.weight[frame.index] > 0:
@@ -316,10 +343,10 @@ class _Dub:
                 frame.network_crop = frame.crop.resized(*network_size(self._generator.mouth_region_size))
         return batch
 
-    def _generate(self, batch: list[_OutputFrame]) -> list[_OutputFrame]:
+    def _generate(self, batch: list[OutputFrame]) -> list[OutputFrame]:
         faces = [frame for frame in batch if frame.crop is not None]
         if faces:
-            windows = torch.from_numpy(self._speech.features.window(np.array([frame.time for frame in faces])))
+            windows = torch.from_numpy(self.speech.features.window(np.array([frame.time for frame in faces])))
             crops = crops_to_tensor(np.stack([frame.network_crop for frame in faces]), self._generator.device)
             made = self._generator(crops, windows.to(self._generator.device), self._first_row)
             if self._options.blend != "hard":
@@ -328,7 +355,7 @@ class _Dub:
                 frame.face = face
         return batch
 
-    def _blend(self, batch: list[_OutputFrame]) -> list[_OutputFrame]:
+    def _blend(self, batch: list[OutputFrame]) -> list[OutputFrame]:
         plan, colour = self._source.plan, self._source.reader.info.colour
         for frame in batch:
             frame.yuv = frame.source.yuv
@@ -342,13 +369,13 @@ class _Dub:
                 frame.yuv = self._face_blender.blend(frame.generated(), weight)
         return batch
 
-    def _learn_face(self) -> FaceBlender:
+    def _make_face_blender(self) -> FaceBlender:
         """Read frames of the source, spread over the shapes of its mouth, for the blender to learn from."""
         reader, plan = self._source.reader, self._source.plan
         geometry = FaceGeometry(plan, self._source.shots)
         chosen = geometry.lip_samples(BANK_SIZE)
-        lips = self._cut([_OutputFrame(0.0, frame) for frame in reader.play(chosen)])
-        moments = np.linspace(0, self._speech.duration, SPOKEN_SAMPLES)
+        lips = self._cut([OutputFrame(0.0, frame) for frame in reader.play(chosen)])
+        moments = np.linspace(0, self.speech.duration, SPOKEN_SAMPLES)
         picks = np.linspace(0, len(lips) - 1, SPOKEN_SAMPLES).round().astype(int)
         spoken = [replace(lips[pick], time=float(moment)) for pick, moment in zip(picks, moments, strict=True)]
         for batch in batched(spoken, self._options.batch_size):
@@ -356,7 +383,7 @@ class _Dub:
         size, colour = self._generator.mouth_region_size, reader.info.colour
         return FaceBlender(geometry, size, colour, *([f.generated() for f in part] for part in (lips, spoken)))
 
-    def _face_alone(self, frame: _OutputFrame) -> np.ndarray:
+    def _face_alone(self, frame: OutputFrame) -> np.ndarray:
         """The generated face alone as a frame (I420); black where the frame was left as it is."""
         height, width = network_size(self._generator.mouth_region_size)
         face = frame.face if frame.face is not None else np.zeros((height, width, 3), np.uint8)

@@ -24,9 +24,11 @@ LOWEST_HZ = 50.0
 HIGHEST_HZ = 7600.0
 MIN_POWER = 1e-10
 
-_HOP = SPEECH_RATE // 100
+LEVEL_PERCENTILE = 99
+HOP = SPEECH_RATE // 100
+"""Samples from row to row."""
 _WINDOW = SPEECH_RATE // 40
-_FFT = 512
+FFT = 512
 _BLOCK_ROWS = 6000
 
 # Slaney's mel scale (Auditory Toolbox, 1998): linear up to 1 kHz, then 27 logarithmic steps to 6.4 kHz.
@@ -52,16 +54,44 @@ def mel_features(waveform: Waveform, block_rows: int = _BLOCK_ROWS) -> np.ndarra
     Returns:
         float32 [ceil(duration * 100), 80].
     """
-    total = -(-len(waveform.samples) // _HOP)
-    filters = mel_filters(KINDS["mel"].channels)
-    bands = np.empty((total, len(filters)), np.float32)
+    bands = _all_band_levels(waveform, block_rows)
+    return normalized(bands, speech_level(bands))
+
+
+def mel_level(waveform: Waveform) -> float:
+    """Level of the speech in a recording at 16 kHz, in dB: what mel_features count from."""
+    return speech_level(_all_band_levels(waveform, _BLOCK_ROWS))
+
+
+def _all_band_levels(waveform: Waveform, block_rows: int) -> np.ndarray:
+    total = -(-len(waveform.samples) // HOP)
+    bands = np.empty((total, KINDS["mel"].channels), np.float32)
     for first in range(0, total, block_rows):
         last = min(first + block_rows, total)
-        start, stop = first * _HOP - _FFT // 2, (last - 1) * _HOP + _FFT // 2
-        block = padded(waveform.samples, start - 1, stop)
-        power = power_spectrum(block[1:] - np.float32(0.97) * block[:-1])
-        bands[first:last] = 10 * np.log10(np.maximum(power @ filters.T, np.float32(MIN_POWER)))
-    bands -= np.float32(np.percentile(bands.max(axis=1), 99))
+        bands[first:last] = band_levels(padded(waveform.samples, *rows_samples(first, last)))
+    return bands
+
+
+def rows_samples(first: int, last: int) -> tuple[int, int]:
+    """The samples [start, stop) that the rows [first, last) are computed from."""
+    return first * HOP - FFT // 2 - 1, (last - 1) * HOP + FFT // 2
+
+
+def band_levels(samples: np.ndarray) -> np.ndarray:
+    """Levels of the mel bands in dB, float32 [rows, 80], from the samples of these rows, see rows_samples."""
+    power = power_spectrum(samples[1:] - np.float32(0.97) * samples[:-1])
+    filters = mel_filters(KINDS["mel"].channels)
+    return 10 * np.log10(np.maximum(power @ filters.T, np.float32(MIN_POWER)))
+
+
+def speech_level(bands: np.ndarray) -> float:
+    """Level of the speech in dB, from the band levels [rows, 80] of a recording."""
+    return float(np.percentile(bands.max(axis=1), LEVEL_PERCENTILE))
+
+
+def normalized(bands: np.ndarray, level: float) -> np.ndarray:
+    """Features from band levels and the speech level; `bands` is overwritten."""
+    bands -= np.float32(level)
     np.clip(bands, *RANGE_DB, out=bands)
     bands -= np.float32(MEAN_DB)
     bands /= np.float32(DEVIATION_DB)
@@ -70,7 +100,7 @@ def mel_features(waveform: Waveform, block_rows: int = _BLOCK_ROWS) -> np.ndarra
 
 def power_spectrum(samples: np.ndarray) -> np.ndarray:
     """Squared magnitudes float32 [rows, 257] of 25 ms Hann windows every 10 ms, each in the middle of 512 samples."""
-    rows = np.lib.stride_tricks.sliding_window_view(samples, _FFT)[::_HOP]
+    rows = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP]
     return np.square(np.abs(np.fft.rfft(rows * _hann_window()).astype(np.complex64)))
 
 
@@ -78,15 +108,15 @@ def power_spectrum(samples: np.ndarray) -> np.ndarray:
 def _hann_window() -> np.ndarray:
     """Periodic Hann window, float64 [512], zero outside the middle 25 ms."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)
-    before = (_FFT - _WINDOW) // 2
-    return np.pad(window, (before, _FFT - _WINDOW - before))
+    before = (FFT - _WINDOW) // 2
+    return np.pad(window, (before, FFT - _WINDOW - before))
 
 
 @lru_cache
 def mel_filters(bands: int) -> np.ndarray:
     """Triangles of height 1 whose corners are equally spaced on Slaney's mel scale, float32 [bands, 257]."""
     corners = _mel_to_hz(np.linspace(_hz_to_mel(LOWEST_HZ), _hz_to_mel(HIGHEST_HZ), bands + 2))
-    frequencies = np.fft.rfftfreq(_FFT, 1 / SPEECH_RATE)
+    frequencies = np.fft.rfftfreq(FFT, 1 / SPEECH_RATE)
     ramps = corners[:, None] - frequencies
     widths = np.diff(corners)[:, None]
     rising, falling = -ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]
