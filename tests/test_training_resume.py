@@ -30,7 +30,7 @@ def inputs(tmp_path_factory) -> Path:
 
 def dinet_options(inputs: Path) -> tuple:
     return ("--train_data", inputs / "set/training_json.json", "--perceptual_weights", inputs / "vgg.pth",
-            "--D_num_blocks", 3, "--D_block_expansion", 16, *COMMON)  # fmt: skip
+            "--D_num_blocks", 3, "--D_block_expansion", 16, "--feature_channel", 32, *COMMON)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_a_frame_run_leaves_checkpoints_of_the_published_layout_a_log_and_pictur
     assert {"net_g", "net_dI"} <= content["state_dict"].keys() and content["optimizer"].keys() == {"net_g", "net_dI"}
     assert all(key.startswith("module.") for key in content["state_dict"]["net_g"])
     checkpoint = read_checkpoint(last_checkpoint(folder), "--x")
-    assert checkpoint.metadata == Metadata(32, "mel", 80, 4, 256)
+    assert checkpoint.metadata == Metadata(32, "mel", 80, 4, 32)
     # Names on disk are those of every earlier version: a training of theirs is resumed.
     assert set(checkpoint.extra) == {"position", "random_state", "scalers"}
     assert checkpoint.extra["position"] == {"epoch": 3, "step_in_epoch": 0, "step": STEPS}
