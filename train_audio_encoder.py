@@ -45,7 +45,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
 
     stage = make_settings(settings.LipRegressionSettings, options)
 
-    # Data; these samples have no images, so that the settings of images are not options here
+    # Data; these samples have no images, hence no options for images
     def samples(videos, seed, augment_audio=False, length_power=0.0, **_images) -> LipSamples:
         return LipSamples(videos, seed, stage.openface_landmark_dir, augment_audio, length_power)
 

@@ -1,24 +1,24 @@
-"""Where the training data lies if no option says so.
+"""Default folders of the training data.
 
-The published code has it below ./asserts/training_data, the published document right below ./asserts; the folders in
-there have the same names. Both hold: ./asserts is taken where ./asserts/training_data lacks what is to be read.
+The published code has it in ./asserts/training_data, the published document in ./asserts; the folders inside have the
+same names. ./asserts is used if it has what ./asserts/training_data lacks.
 """
 
 import os
 from pathlib import Path
 
 DATA_FOLDERS = (Path("./asserts/training_data"), Path("./asserts"))
-"""Of the published code, and of the published document."""
+"""Of the published code and of the published document."""
 TRAINING_JSON = "training_json.json"
 LANDMARK_FOLDER = "split_video_25fps_landmark_openface"
 
 
 def data_folder(*names: str) -> Path:
-    """The one of DATA_FOLDERS that holds a file or folder, the published code's where neither does.
+    """The one of DATA_FOLDERS that contains a file or folder; the published code's if neither does.
 
     Args:
-        *names: what is to be read, in order: the second decides where the first is in neither folder. A folder
-            without a visible file counts as absent, so that an empty one that a failed run has left is not taken.
+        *names: files or folders to look for, in this order: the second one decides if the first is in neither folder.
+            A folder without a visible file counts as missing: a failed run may have left it empty.
     """
     for name in names:
         for folder in DATA_FOLDERS:

@@ -8,8 +8,9 @@ import torch
 
 from dataset.augmentation import augment_audio_features
 from dataset.manifest import Video
-from dataset.samples import CLIP_FRAMES, CLIP_LENGTH, SampleKey, Samples, SampleSpec, VideoChoice
+from dataset.samples import CLIP_LENGTH, SampleKey, Samples, SampleSpec, VideoChoice
 from dataset.sync_samples import SyncSamples
+from models.losses import CLIP_FRAMES
 from utils.errors import UserError, blame
 from utils.face.landmarks import absolute_lip_shapes, follow_face, lip_shapes, opening_and_width
 from utils.face.openface_csv import read_openface_csv
@@ -82,9 +83,10 @@ class LipSamples:
 
 
 class MouthSamples(Samples):
-    """A mouth and how far its lips are open and how wide.
+    """A mouth image with its lip opening and width.
 
-    Gives mouths [B, 3, m, m], RGB in [0, 1], and lips [B, 2], opening and width, the resting shape left in.
+    Batches have mouths [B, 3, m, m], RGB in [0, 1], and lips [B, 2], opening and width, without subtracting the
+    person's resting shape.
 
     Args:
         landmark_dirs: see LipSamples.

@@ -46,8 +46,8 @@ class Video:
     def speech(self) -> np.ndarray:
         """Speech features of the whole video, [T, channels].
 
-        A memory map, opened anew each time because a large set has more videos than a process may hold open files;
-        or, of a json that holds the numbers itself, those of its clips one after the other.
+        A memory map, opened at each access because a large set has more videos than a process may have open files; or,
+        if the json itself holds the numbers, those of its clips concatenated.
 
         Raises:
             UserError: the feature file is missing or broken.

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-CLIP_FRAMES = 5  # frames that net_dV and SyncNet see at once
+CLIP_FRAMES = 5
+"""Frames that net_dV and SyncNet see at once, and length of the generator's audio window in frames."""
 
 
 def perceptual_loss(network: nn.Module, fake: torch.Tensor, real: torch.Tensor, weight: float = 10.0) -> torch.Tensor:

@@ -117,8 +117,8 @@ class NetworkSettings:
     freeze_audio_encoder: bool = option(
         False,
         group=SMALL_DATA,
-        help="do not train the generator's audio encoder: on small data it would lose what --pretrained_audio_path has "
-        "taught it",
+        help="do not train the generator's audio encoder: on small data it would lose what it learned in its "
+        "pre-training (--pretrained_audio_path)",
     )
     freeze_norms: bool = option(
         False,
