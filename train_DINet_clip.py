@@ -38,18 +38,10 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     from models.losses import CLIP_FRAMES
     from utils.checkpoints import read_checkpoint
     from utils.face.crop_geometry import mouth_region
-    from utils.training import settings
+    from utils.training import pretrained, settings
     from utils.training.build import make_dinet_networks
     from utils.training.dinet_step import ClipStep
     from utils.training.networks import TrainingNetworks, check_sizes
-    from utils.training.pretrained import (
-        load_lip_supervision,
-        load_syncnet,
-        make_metadata,
-        read_syncnet_checkpoint,
-        start_from,
-        with_feature_channel,
-    )
     from utils.training.trainer import Trainer
     from utils.training.vgg_weights import load_perceptual_network
 
@@ -61,10 +53,10 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     lips = make_settings(settings.LipSupervisionSettings, options).resolve()
     frame = syncnet = perceptual = None
     if weights.lamb_syncnet_perception:
-        syncnet = read_syncnet_checkpoint(stage.pretrained_syncnet_path)
+        syncnet = pretrained.read_syncnet_checkpoint(stage.pretrained_syncnet_path)
     if stage.pretrained_frame_DINet_path is not None:
         frame = read_checkpoint(stage.pretrained_frame_DINet_path, settings.FRAME_OPTION)
-    sizes = with_feature_channel(make_settings(settings.NetworkSettings, options), frame)
+    sizes = pretrained.with_feature_channel(make_settings(settings.NetworkSettings, options), frame)
     check_sizes(sizes, loading.mouth_region_size, loading.batch_size * CLIP_FRAMES, weights.lamb_gan > 0)
     if weights.lamb_perception:
         perceptual = load_perceptual_network(dinet.perceptual_weights, dist_info)
@@ -72,7 +64,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     # Data
     samples = partial(ClipSamples, may_repeat_source=dinet.reference_may_repeat_source)
     data = open_training_data(samples, loading, dist_info, device)
-    metadata = make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel)
+    metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel)
 
     # Networks and losses
     torch.manual_seed(loading.seed)
@@ -88,8 +80,8 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
         mouth_region(loading.mouth_region_size),
         weights,
         perceptual,
-        None if syncnet is None else load_syncnet(syncnet, sizes.source_channel, metadata),
-        load_lip_supervision(lips, metadata),
+        None if syncnet is None else pretrained.load_syncnet(syncnet, sizes.source_channel, metadata),
+        pretrained.load_lip_supervision(lips, metadata),
     )
 
     # The loop
@@ -99,7 +91,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
         option = settings.FRAME_OPTION
         if frame is None:
             raise UserError(f"{option}: is needed to start the clip stage; name weights of train_DINet_frame.py")
-        start_from(networks, ["net_g", "net_dI", "net_dV"], frame, option, metadata)
+        pretrained.start_from(networks, ["net_g", "net_dI", "net_dV"], frame, option, metadata)
     trainer.run(vars(options))
 
 

@@ -36,18 +36,10 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     from dataset.samples import FrameSamples
     from dataset.settings import LoadingSettings
     from utils.face.crop_geometry import mouth_region
-    from utils.training import settings
+    from utils.training import pretrained, settings
     from utils.training.build import make_dinet_networks
     from utils.training.dinet_step import FrameStep
     from utils.training.networks import TrainingNetworks, check_sizes
-    from utils.training.pretrained import (
-        load_audio_encoder,
-        load_lip_supervision,
-        make_metadata,
-        read_coarse_checkpoint,
-        start_from,
-        with_feature_channel,
-    )
     from utils.training.trainer import Trainer
     from utils.training.vgg_weights import load_perceptual_network
 
@@ -57,8 +49,8 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     dinet = make_settings(settings.DINetSettings, options)
     stage = make_settings(settings.FrameStageSettings, options)
     lips = make_settings(settings.LipSupervisionSettings, options).resolve()
-    coarse = read_coarse_checkpoint(make_settings(settings.CoarseSettings, options))
-    sizes = with_feature_channel(make_settings(settings.NetworkSettings, options), coarse)
+    coarse = pretrained.read_coarse_checkpoint(make_settings(settings.CoarseSettings, options))
+    sizes = pretrained.with_feature_channel(make_settings(settings.NetworkSettings, options), coarse)
     check_sizes(sizes, loading.mouth_region_size, loading.batch_size, weights.lamb_gan > 0)
     perceptual = None
     if weights.lamb_perception:
@@ -71,7 +63,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
         frames_per_sample=stage.frames_per_sample,
     )
     data = open_training_data(samples, loading, dist_info, device)
-    metadata = make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel)
+    metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel)
 
     # Networks and losses
     torch.manual_seed(loading.seed)
@@ -87,7 +79,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
         mouth_region(loading.mouth_region_size),
         weights,
         perceptual,
-        load_lip_supervision(lips, metadata),
+        pretrained.load_lip_supervision(lips, metadata),
     )
 
     # The loop
@@ -97,9 +89,10 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
         if sizes.freeze_norms and coarse is None:
             raise UserError("--freeze_norms: needs weights to start from; add --coarse2fine and --coarse_model_path")
         if coarse is not None:
-            start_from(networks, ["net_g", "net_dI"], coarse, settings.COARSE_OPTION, metadata, any_size=True)
+            names, option = ["net_g", "net_dI"], settings.COARSE_OPTION
+            pretrained.start_from(networks, names, coarse, option, metadata, any_size=True)
         if stage.pretrained_audio_path is not None:
-            load_audio_encoder(networks.modules["net_g"].audio_encoder, stage.pretrained_audio_path, metadata)
+            pretrained.load_audio_encoder(networks, stage.pretrained_audio_path, metadata)
     trainer.run(vars(options))
 
 

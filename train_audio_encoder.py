@@ -37,10 +37,9 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     from models.audio_to_lips import AudioToLipShape
     from utils.checkpoints import AUDIO_ENCODER
     from utils.face.landmarks import LIP_SHAPE_VALUES, opening_and_width
-    from utils.training import settings
+    from utils.training import pretrained, settings
     from utils.training.lip_step import LipStep
     from utils.training.networks import TrainingNetworks
-    from utils.training.pretrained import make_metadata
     from utils.training.trainer import Trainer
 
     stage = make_settings(settings.LipRegressionSettings, options)
@@ -65,7 +64,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
 
     # The loop
     run = make_settings(settings.TrainingSettings, options)
-    metadata = make_metadata(None, data.kind)
+    metadata = pretrained.make_metadata(None, data.kind)
     trainer = Trainer("audio_encoder", step, networks, data.train, data.held_out, run, metadata, dist_info)
     trainer.resume()
     trainer.run(vars(options))

@@ -37,10 +37,9 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     from dataset.settings import LoadingSettings
     from models.lip_regressor import LipShapeRegressor, degrade
     from utils.checkpoints import LIP_REGRESSOR
-    from utils.training import settings
+    from utils.training import pretrained, settings
     from utils.training.lip_step import LipStep
     from utils.training.networks import TrainingNetworks
-    from utils.training.pretrained import make_metadata
     from utils.training.trainer import Trainer
 
     stage = make_settings(settings.LipRegressionSettings, options)
@@ -64,7 +63,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
 
     # The loop
     run = make_settings(settings.TrainingSettings, options)
-    metadata = make_metadata(loading.mouth_region_size, data.kind)
+    metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind)
     trainer = Trainer("mouth_reader", step, networks, data.train, data.held_out, run, metadata, dist_info)
     trainer.resume()
     trainer.run(vars(options))

@@ -41,14 +41,13 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     from dataset.sync_samples import SyncSamples
     from models.syncnet import SyncNet, lsuv_init_
     from utils.checkpoints import SYNCNET
-    from utils.training import settings
+    from utils.training import pretrained, settings
     from utils.training.networks import TrainingNetworks
-    from utils.training.pretrained import make_metadata, read_coarse_checkpoint, start_from
     from utils.training.syncnet_step import SyncStep
     from utils.training.trainer import Trainer
 
     stage = make_settings(settings.SyncNetSettings, options)
-    coarse = read_coarse_checkpoint(make_settings(settings.CoarseSettings, options))
+    coarse = pretrained.read_coarse_checkpoint(make_settings(settings.CoarseSettings, options))
 
     # Data; with landmarks, samples know the lip motion (small data)
     kind = SyncSamples
@@ -75,11 +74,11 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     step = SyncStep(networks, stage.lamb_lips, stage.lamb_contrast)
 
     # The loop
-    metadata = make_metadata(loading.mouth_region_size, data.kind)
+    metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind)
     run = make_settings(settings.TrainingSettings, options)
     trainer = Trainer("syncnet", step, networks, data.train, data.held_out, run, metadata, dist_info)
     if not trainer.resume() and coarse is not None:
-        start_from(networks, [SYNCNET], coarse, settings.COARSE_OPTION, metadata, any_size=True)
+        pretrained.start_from(networks, [SYNCNET], coarse, settings.COARSE_OPTION, metadata, any_size=True)
     trainer.run(vars(options))
 
 

@@ -125,7 +125,7 @@ def start_from(
             load_pretrained(networks.modules[name], name, checkpoint, option, metadata)
 
 
-def load_audio_encoder(encoder: nn.Module, path: Path, metadata: Metadata) -> None:
+def load_audio_encoder(networks: TrainingNetworks, path: Path, metadata: Metadata) -> None:
     """Start the generator's audio encoder with that of a checkpoint of train_audio_encoder.py.
 
     Raises:
@@ -133,6 +133,7 @@ def load_audio_encoder(encoder: nn.Module, path: Path, metadata: Metadata) -> No
     """
     checkpoint = read_checkpoint(path, AUDIO_OPTION, "train one with train_audio_encoder.py")
     check_metadata(checkpoint, metadata, AUDIO_OPTION)
+    encoder = networks.modules["net_g"].audio_encoder
     load_part(encoder, checkpoint, AUDIO_ENCODER, "audio_encoder", AUDIO_OPTION)
 
 
