@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from config.parser import ScriptParser, make_settings, option, positive_int
+from config.parser import ScriptParser, make_settings, option, option_names, positive_int
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,26 @@ def test_an_option_without_a_setting_is_an_error():
         ScriptParser("Bake.").add_settings("oven", Oven, ["grill"])
     with pytest.raises(ValueError, match="no option fills \\['grill'\\]"):
         make_settings(Oven, parser().parse_args([]), grill=True)
+
+
+def test_an_option_may_stand_in_a_group_of_its_own():
+    @dataclass(frozen=True)
+    class Shelf:
+        boards: int = option(3, type=positive_int, group="oven", help="number of boards")
+        color: str = option("white", help="color of the shelf")
+
+    parser = ScriptParser("Bake.")
+    parser.add_settings("oven", Oven)
+    parser.add_settings("shelf", Shelf)
+    members = {group.title: {action.dest for action in group._group_actions} for group in parser._action_groups}
+    assert members["oven"] == {"degrees", "fan", "dishes", "boards"} and members["shelf"] == {"color"}
+    assert option_names(Shelf) == ["boards", "color"]
+
+
+def test_a_removed_option_says_that_it_does_nothing(caplog):
+    script = parser()
+    script.add_removed("grill", "the oven has none", nargs="?")
+    options = script.parse_args(["--grill", "high", "--degrees", "90"])
+    assert options.degrees == 90 and not hasattr(options, "grill")
+    assert "--grill has no effect and will be refused by the next version: the oven has none" in caplog.text
+    assert "--grill" not in script.format_help()
