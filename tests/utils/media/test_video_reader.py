@@ -200,7 +200,7 @@ def test_a_phones_picture_is_still(tmp_path):
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_still_picture(tmp_path, suffix):
     path = tmp_path / f"face%03d{suffix}"  # not to be taken for a pattern of file names
-    av.VideoFrame.from_ndarray(smooth_rgb(97, 65), "rgb24").save(path)
+    av.VideoFrame.from_ndarray(smooth_rgb(97, 65), "rgb24").save(str(path))
     reader = VideoReader(path)
     (frame,) = reader.frames()
     assert reader.info.is_still
@@ -244,7 +244,7 @@ def test_display_matrix_is_applied(tmp_path, rotation, mirror):
 
 def test_exif_orientation_of_a_photograph_is_applied(tmp_path):
     plain, turned = tmp_path / "plain.jpg", tmp_path / "turned.jpg"
-    av.VideoFrame.from_ndarray(smooth_rgb(), "rgb24").save(plain)
+    av.VideoFrame.from_ndarray(smooth_rgb(), "rgb24").save(str(plain))
     # APP1 with a single tag: orientation (0x112) = 6, a quarter turn clockwise to be seen upright
     tiff = b"MM\0*\0\0\0\x08" + b"\0\x01" + b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + b"\0\0\0\0"
     exif = b"Exif\0\0" + tiff
@@ -300,7 +300,7 @@ def test_damaged_packets_are_left_out_with_one_warning(tmp_path, caplog):
 def with_cover(path: Path, pictures: list[np.ndarray]) -> Path:
     """A file with a cover picture as its first track, sound, and a video track if there are pictures for it."""
     cover_file = path.with_suffix(".jpg")
-    av.VideoFrame.from_ndarray(smooth_rgb(48, 32), "rgb24").save(cover_file)
+    av.VideoFrame.from_ndarray(smooth_rgb(48, 32), "rgb24").save(str(cover_file))
     with av.open(str(path), "w") as container, av.open(str(make_sound(path.with_suffix(".wav")))) as reader:
         cover = container.add_mux_stream("mjpeg", 25, width=48, height=32)
         cover.disposition = av.stream.Disposition.attached_pic
