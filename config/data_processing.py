@@ -5,9 +5,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from config.data_folders import data_folder
-from config.parser import ScriptParser, option, positive_int
+from config.parser import ScriptParser, option
 from utils.data_processing.settings import DATA_FOLDER, VIDEO_FOLDER, DataSettings
 from utils.media.limits import MediaLimits
+from utils.settings import worker_count
 
 STEPS = (
     "split_video",
@@ -138,7 +139,7 @@ class SourceSettings:
 class WorkSettings:
     """Where the work is done."""
 
-    workers: int | None = option(None, type=positive_int, help="processes; None: one per core")
+    workers: int | None = option(None, type=worker_count, help="processes; None: one per core")
     dask_scheduler: str | None = option(
         None, metavar="ADDRESS", help="work on an existing Dask cluster, such as tcp://host:8786"
     )

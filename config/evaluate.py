@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.parser import ScriptParser, option, positive_int
+from config.parser import ScriptParser, option
 from utils.dubbing.settings import DubbingOptions, LoadSettings
 from utils.media.limits import MediaLimits
+from utils.settings import worker_count
 
 MODEL_OPTIONS = ("deepspeech_model_path", "whisper_model", "device", "precision", "threads", "landmark_dir")
 """Fields of LoadSettings that are options of evaluate.py."""
@@ -62,7 +63,7 @@ class ScoringSettings:
     lse_syncnet_path: Path | None = option(
         None, type=Path, help=f"syncnet_v2.model of Chung and Zisserman for LSE-D and LSE-C: {LSE_WEIGHTS_URL}"
     )
-    workers: int | None = option(None, type=positive_int, help="processes that detect landmarks; None: one per core")
+    workers: int | None = option(None, type=worker_count, help="processes that detect landmarks; None: one per core")
 
 
 class EvaluationParser(ScriptParser):

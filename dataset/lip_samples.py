@@ -99,14 +99,14 @@ class MouthSamples(Samples):
         for video in self.videos:
             lips = _measures(absolute_lip_shapes(read_points(video, landmark_dirs)))
             known = {frame for frame in range(len(lips)) if np.isfinite(lips[frame]).all()}
-            paths = [path for clip in video.clips for path in clip.frame_paths if int(Path(path).stem) in known]
+            paths = [path for clip in video.clips for path in clip.frame_paths if _frame_number(path) in known]
             if not paths:
                 raise _no_landmarks(video)
             self._lips[video.name], self._paths[video.name] = lips, paths
 
     def _draw(self, video: Video, rng: np.random.Generator) -> SampleSpec:
         path = self._paths[video.name][rng.integers(len(self._paths[video.name]))]
-        return SampleSpec([path], {}, {"lips": self._lips[video.name][int(Path(path).stem)]})
+        return SampleSpec([path], {}, {"lips": self._lips[video.name][_frame_number(path)]})
 
     def _arrange(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         rows, columns = self.mouth
@@ -128,7 +128,7 @@ class LipSyncSamples(SyncSamples):
         self._measures = {video.name: _measures(read_lip_shapes(video, landmark_dirs)) for video in self.videos}
 
     def _labels(self, windows: list[tuple[Video, int]], paths: list[str]) -> dict[str, np.ndarray]:
-        (video, own_row), frame = windows[0], int(Path(paths[0]).stem)
+        (video, own_row), frame = windows[0], _frame_number(paths[0])
         motions = [self._motion(video, frame)]
         for other, row in windows[1:]:
             # With the speech of the whole video, a row further is a frame further.
@@ -157,7 +157,7 @@ def _labelled_frames(video: Video) -> list[tuple[int, int]]:
     Frames without a crop are included if the speech features of the whole video are known.
     """
     starts = [
-        (int(Path(clip.frame_paths[0]).stem), row) for clip, row in zip(video.clips, video.first_rows, strict=True)
+        (_frame_number(clip.frame_paths[0]), row) for clip, row in zip(video.clips, video.first_rows, strict=True)
     ]
     step, before = video.kind.rows_per_frame, CLIP_FRAMES // 2
     if video.feature_path is None:
@@ -193,3 +193,15 @@ def read_points(video: Video, folders: Sequence[Path]) -> np.ndarray:
 def _measures(shapes: np.ndarray) -> np.ndarray:
     """Opening and width of the lips, [..., 2], from lip shapes [..., LIP_SHAPE_VALUES]."""
     return np.stack(opening_and_width(shapes), -1)
+
+
+def _frame_number(path: str) -> int:
+    """The frame that a crop is of, from its name.
+
+    Raises:
+        UserError: its name is no number.
+    """
+    stem = Path(path).stem
+    if not (stem.isascii() and stem.isdecimal()) or len(stem) > 9:
+        raise UserError(f"--train_data: crop {path!r} is not named by its frame number; make the json again")
+    return int(stem)

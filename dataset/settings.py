@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.settings import fraction, non_negative, non_negative_int, option, positive_int
+from utils.settings import fraction, non_negative, non_negative_int, option, positive_int, process_count
 from utils.training.settings import PUBLISHED, SMALL_DATA, SPEED
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class LoadingSettings:
     )
     num_workers: int | None = option(
         None,
-        type=non_negative_int,
+        type=process_count,
         group=SPEED,
         help="processes that load samples; None: 1 on the CPU, up to 8 on CUDA, 0 with --cache",
     )

@@ -90,6 +90,8 @@ class Input:
     script: str
     arguments: list
     odd: str
+    results: tuple[str, ...] = ()
+    """Folders that the odd option names for results."""
 
 
 def write_samples(folder: Path) -> None:
@@ -209,15 +211,16 @@ def make_input(folder: Path, random: np.random.Generator, scripts: list[str]) ->
     else:
         value = str(random.choice([token for token in ODD_TOKENS if "\0" not in token and "\ud800" not in token]))
     arguments[index] = value
-    return Input(script, arguments, f"{option} {value[:40]!r}")
+    named = (value.split("/")[0],) if re.search("_dir|result", option) and value not in ("", ".", "..", "/") else ()
+    return Input(script, arguments, f"{option} {value[:40]!r}", named)
 
 
-def prints(folder: Path) -> dict[str, str]:
+def prints(folder: Path, results: tuple[str, ...] = ()) -> dict[str, str]:
     """Content of every file outside the results, and where links lead."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name.split("/")[0] in (RESULTS, "cache", "asserts"):
+        if name.split("/")[0] in (RESULTS, "cache", "asserts", *results):
             continue
         if path.is_symlink():
             found[name] = f"-> {os.readlink(path)}"  # noqa: PTH115
@@ -248,7 +251,8 @@ def judge(made: Input, ended: Ended, before: dict[str, str], folder: Path) -> st
         return "named no way out"
     if ended.status == 1 and not re.search(r"failed|skipped", ended.errors):
         return "ended with status 1 without a word"
-    if (after := prints(folder)) != before:
+    after = prints(folder, made.results)
+    if before != after:
         changed = [name for name in {*before, *after} if before.get(name) != after.get(name)]
         return f"changed files outside its results: {changed[:3]}"
     if left := [path.name for path in folder.rglob("*") if path.name.endswith(".partial") and path.is_file()]:
@@ -263,7 +267,7 @@ def run_input(samples: Path, seed: int, number: int, scripts: list[str], keep: P
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dinet-fuzz-")))
         shutil.copytree(samples, folder, dirs_exist_ok=True)
         made = make_input(folder, random, scripts)
-        before = prints(folder)
+        before = prints(folder, made.results)
         ended = run_forked(made.script, made.arguments, folder, SECONDS, MORE_BYTES)
         return made, ended, judge(made, ended, before, folder)
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS = 4.0
 """Time that a script has to clean up after SIGTERM or Ctrl-C before it is ended."""
 
-_LONGEST_LINE = 4000  # characters: a file may quote anything
+_LONGEST_LINE = 2000  # characters: a file may quote anything
 
 _ENVIRONMENT = {  # errors of the system that are no bugs of ours -> the way out
     errno.ENOSPC: "free some space or choose another disk",
@@ -211,7 +211,12 @@ def environment_problem(error: BaseException) -> str | None:
 
 def _print_line(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # nobody listens
-        print(f"{Path(sys.argv[0]).name}: {text[:_LONGEST_LINE]}", file=sys.stderr, flush=True)
+        print(f"{Path(sys.argv[0]).name}: {_shortened(text)}", file=sys.stderr, flush=True)
+
+
+def _shortened(text: str) -> str:
+    """The text without the middle of a very long quotation; what to do stands at the end."""
+    return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE // 2]} ... {text[-_LONGEST_LINE // 2 :]}"
 
 
 def _open_standard_streams() -> None:

@@ -60,10 +60,26 @@ def positive_float(text: str) -> float:
 
 
 def non_negative_int(text: str) -> int:
-    """A whole number, 0 or above."""
+    """A whole number from 0 to a billion."""
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    if not 0 <= value <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to a billion")
+    return value
+
+
+def worker_count(text: str) -> int:
+    """A number of processes, 1 to 1024."""
+    value = int(text)
+    if not 0 < value <= 1024:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 1024")
+    return value
+
+
+def process_count(text: str) -> int:
+    """A number of processes, 0 to 1024."""
+    value = int(text)
+    if not 0 <= value <= 1024:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of processes from 0 to 1024")
     return value
 
 

@@ -1,5 +1,6 @@
 """Run the real scripts in forked children, under limits: seconds less per run than a new interpreter takes."""
 
+import contextlib
 import importlib
 import os
 import resource
@@ -61,17 +62,32 @@ def preload() -> None:
 
 
 def run_forked(
-    script: str, arguments: list[str | bytes], folder: Path, seconds: float = 60, more_bytes: int = 3 << 30
+    script: str,
+    arguments: list[str | bytes],
+    folder: Path,
+    seconds: float = 60,
+    more_bytes: int = 3 << 30,
+    signal_number: int | None = None,
+    signal_seconds: float = 0,
+    file_bytes: int | None = None,
 ) -> Ended:
-    """Run SCRIPT.py with arguments in `folder`, under a limit of time and of memory beyond that of this process.
+    """Run SCRIPT.py with arguments in `folder`.
 
-    Bytes among the arguments are names that need not be UTF-8.
+    Args:
+        script: name without .py.
+        arguments: of the script; bytes are names that need not be UTF-8.
+        folder: where it runs.
+        seconds: after which it is killed.
+        more_bytes: of memory that it may take beyond that of this process.
+        signal_number: sent to it and its children, as Ctrl-C is.
+        signal_seconds: after which that is.
+        file_bytes: largest file that it may write, as on a full disk.
     """
     log = folder / "stderr.txt"
     start = time.monotonic()
     child = os.fork()
     if child == 0:
-        _become(script, arguments, folder, log, more_bytes)
+        _become(script, arguments, folder, log, more_bytes, file_bytes)
     status, usage, late = None, None, False
     while status is None:
         done, state, usage = os.wait4(child, os.WNOHANG)
@@ -83,13 +99,19 @@ def run_forked(
             _, state, usage = os.wait4(child, 0)
             status = os.waitstatus_to_exitcode(state)
         else:
+            if signal_number is not None and time.monotonic() - start > signal_seconds:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child, signal_number)
+                signal_number = None
             time.sleep(0.01)
     errors = log.read_text(encoding="utf-8", errors="replace")
     log.unlink()
     return Ended(status, errors, time.monotonic() - start, usage.ru_maxrss * 1024, late)
 
 
-def _become(script: str, arguments: list[str | bytes], folder: Path, log: Path, more_bytes: int) -> None:
+def _become(
+    script: str, arguments: list[str | bytes], folder: Path, log: Path, more_bytes: int, file_bytes: int | None
+) -> None:
     """Be the script; never returns."""
     status = 97
     try:
@@ -105,6 +127,8 @@ def _become(script: str, arguments: list[str | bytes], folder: Path, log: Path, 
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + more_bytes, size + more_bytes))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
         import torch
 
         torch.set_num_threads(1)

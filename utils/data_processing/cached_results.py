@@ -10,10 +10,13 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+
+from utils.errors import UserError
 
 _RECORDS = ".records"
 _PARTIAL = ".partial"
@@ -114,16 +117,29 @@ def remove_empty_staging(folders: Iterable[Path]) -> None:
 
 
 def _staging_folder(target: Path) -> Path:
-    """Temporary folder of this process for `target`; of a hash, as the name may be as long as names can be."""
-    name = hashlib.sha256(target.name.encode()).hexdigest()[:16]
-    return target.parent / _PARTIAL / f"{name}@{platform.node()}@{os.getpid()}"
+    """A new temporary folder of this process for `target`, under a name that cannot be foreseen.
+
+    Raises:
+        UserError: a link is in the place of the folder, and would lead elsewhere.
+    """
+    for folder in (target.parent / _PARTIAL, target.parent / _RECORDS):
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a link, and results are not written through links; remove it")
+    token = secrets.token_hex(8)
+    return target.parent / _PARTIAL / f"{_hashed(target)}-{token}@{platform.node()}@{os.getpid()}"
+
+
+def _hashed(target: Path) -> str:
+    """A short name for a target, whose own name may be as long as names can be."""
+    return hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
 
 
 def _remove_leftovers(target: Path) -> None:
     """Remove what processes that have ended left of `target`."""
-    prefix = _staging_folder(target).name.partition("@")[0]
-    for path in (target.parent / _PARTIAL).glob(f"{prefix}@*"):
+    for path in (target.parent / _PARTIAL).glob(f"{_hashed(target)}-*@*@*"):
         _, host, process = path.name.split("@", 2)
+        if not process.isdecimal() or path.is_symlink():
+            continue  # not made here
         if host != platform.node() or not _is_alive(int(process)):
             shutil.rmtree(path, ignore_errors=True)
 

@@ -21,12 +21,14 @@ def parse_reference_frames(text: str, plan: CropPlan) -> list[int]:
     try:
         frames = [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"--reference_frames: {text!r} is not a list of frame numbers such as 3,40,81") from None
+        raise UserError(
+            f"--reference_frames: {text!r} is no list of frame numbers; give up to five, such as 3,40,81"
+        ) from None
     if len(frames) > REFERENCE_COUNT:
-        raise UserError(f"--reference_frames: {len(frames)} frames given, the network takes {REFERENCE_COUNT}")
+        raise UserError(f"--reference_frames: {len(frames)} frames given; give up to {REFERENCE_COUNT}")
     for frame in frames:
         if not 0 <= frame < len(plan.radius):
-            raise UserError(f"--reference_frames: the video has frames 0 to {len(plan.radius) - 1}, not {frame}")
+            raise UserError(f"--reference_frames: frame {frame} is not there; give some of 0 to {len(plan.radius) - 1}")
         if not plan.usable[frame]:
             raise UserError(f"--reference_frames: frame {frame} has no usable face; choose another one")
     return [frames[i % len(frames)] for i in range(REFERENCE_COUNT)]

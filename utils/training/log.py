@@ -30,6 +30,8 @@ class TrainingLog:
     def __init__(self, folder: Path, step: int, tensorboard: bool = False):
         self._path = folder / LOG_NAME
         self._cut(step)
+        if self._path.is_symlink():
+            self._path.unlink()  # a log is never written into a file of another folder
         self._file = self._path.open("a", encoding="utf-8")
         self._writer = _open_tensorboard(folder / "tensorboard", step) if tensorboard else None
 
@@ -41,7 +43,7 @@ class TrainingLog:
             try:
                 if json.loads(line)["step"] <= step:
                     lines.append(f"{line}\n")
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # an incomplete line of a killed process
         with atomic_path(self._path) as partial:
             partial.write_text("".join(lines), encoding="utf-8")

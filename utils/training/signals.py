@@ -13,10 +13,13 @@ class StopSignals:
 
     def __init__(self):
         self.received = False
+        self.status = 0
+        """Exit status that says so: 143 for SIGTERM, 130 for Ctrl-C."""
 
     def __call__(self, number: int, _frame: object) -> None:
         """Handle a signal; a second one ends the process at once."""
         self.received = True
+        self.status = 128 + number
         logger.warning(f"{signal.Signals(number).name}: the training ends after this step and writes a checkpoint")
         signal.signal(number, signal.SIG_DFL)
 

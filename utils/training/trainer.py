@@ -141,6 +141,7 @@ class Trainer:
 
         Raises:
             UserError: a loss that is not finite, data that cannot be read, a checkpoint that cannot be written.
+            SystemExit: after SIGTERM or Ctrl-C, with status 143 or 130, once the checkpoint is written.
         """
         settings, state = self.settings, self.state
         last_epoch = settings.non_decay + settings.decay
@@ -167,6 +168,8 @@ class Trainer:
                 finished = stopped or self._finished(last_epoch)
             self._save(log)
         logger.info(f"training ends before epoch {state.epoch}, after step {state.step}")
+        if stop.received:
+            raise SystemExit(stop.status)
 
     def _start_line(self) -> str:
         device = self.networks.device
