@@ -1,4 +1,4 @@
-"""The training json: which crops and which speech belong together.
+"""The training json: crops and the speech features that belong to them.
 
 The published layout is {NAME: {video_clip_num, clip_data_list: [{frame_name_list, frame_path_list,
 deep_speech_list}]}} with the numbers of the features inside. frame_name_list holds VIDEO/CLIP/FRAME.jpg; it is written

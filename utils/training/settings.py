@@ -152,9 +152,9 @@ class LossWeights:
         "in the paper)",
     )
     perception_region: str = option(
-        "picture",
-        choices=("picture", "mouth"),
-        help="image region of the perceptual loss: picture, the whole face image as published, or mouth, the mouth "
+        "image",
+        choices=("image", "mouth"),
+        help="image region of the perceptual loss: image, the whole face image as published, or mouth, the mouth "
         "region only, at less than half the cost",
     )
 

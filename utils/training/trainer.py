@@ -334,7 +334,7 @@ class _NoLog:
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Do nothing."""
 
-    def image(self, name: str, step: int, picture: np.ndarray) -> None:
+    def image(self, name: str, step: int, image: np.ndarray) -> None:
         """Do nothing."""
 
     def close(self) -> None:

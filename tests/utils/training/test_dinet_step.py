@@ -175,7 +175,7 @@ def test_the_perception_loss_can_look_at_the_mouth_alone():
     real = torch.rand(1, 3, HEIGHT, WIDTH)
     fake = torch.rand(1, 3, HEIGHT, WIDTH)
     fake[..., rows, columns] = real[..., rows, columns]
-    for region, differs in (("picture", True), ("mouth", False)):
+    for region, differs in (("image", True), ("mouth", False)):
         weights = LossWeights(lamb_gan=0, perception_region=region)
         step = FrameStep(networks, mouth_region(MOUTH), weights, tiny_perceptual())
         loss = step._image_losses(fake, real)["perception"].item()
