@@ -7,7 +7,7 @@ input of each shape, compares the quickest with the direct result, and remembers
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fractions import Fraction
 from functools import lru_cache
 
@@ -17,6 +17,8 @@ from torch import nn
 
 logger = logging.getLogger(__name__)
 
+KINDS = ("nnpack", "winograd", "fourier")
+"""Ways other than the direct one."""
 TOLERANCE = 1e-4
 """Largest difference from the direct result that is accepted, as a share of the largest magnitude in it."""
 MAX_NNPACK_KERNEL = 16
@@ -47,14 +49,16 @@ class FastConv2d(nn.Module):
     Args:
         conv: stride 1, one group, no dilation, a square kernel and the same padding on all sides.
         direct: a quicker way of the direct convolution, where the kernel allows one; None: `F.conv2d`.
+        kinds: other ways that may be taken, of KINDS.
     """
 
-    def __init__(self, conv: nn.Conv2d, direct: Way | None = None):
+    def __init__(self, conv: nn.Conv2d, direct: Way | None = None, kinds: Collection[str] = KINDS):
         super().__init__()
         if not can_be_fast(conv):
             raise ValueError(f"{conv} has no fast form")
         self.conv = conv
         self.direct = direct or conv
+        self.kinds = frozenset(kinds)
         self._ways: dict[tuple[int, ...], Way] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -70,7 +74,7 @@ class FastConv2d(nn.Module):
         """The quickest correct way for inputs like `x`."""
         x = x.contiguous()
         weight = self.conv.weight
-        key = (weight.shape, self.conv.padding, x.shape, torch.get_num_threads(), self.direct is self.conv)
+        key = (weight.shape, self.conv.padding, x.shape, torch.get_num_threads(), self.direct is self.conv, self.kinds)
         # One thread at a time: others would disturb the timing, and need its result.
         with _lock:
             candidates = self._candidates()
@@ -90,7 +94,7 @@ class FastConv2d(nn.Module):
             made["winograd"] = lambda: WinogradConv(self.conv)
         elif kernel >= MIN_FOURIER_KERNEL:
             made["fourier"] = lambda: FourierConv(self.conv)
-        return made
+        return {name: make for name, make in made.items() if name in self.kinds}
 
     def _quickest(self, candidates: dict[str, Callable[[], Way]], x: torch.Tensor) -> tuple[str, Way]:
         best, chosen, least = "direct", self.direct, self._direct_seconds(x)

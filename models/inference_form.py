@@ -1,13 +1,16 @@
 """Inference optimisation: fuse BatchNorm, less arithmetic, the memory layout and number format of the device."""
 
+from collections.abc import Collection
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils import skip_init
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .blocks import DownBlock, ResBlock, SameBlock, UpBlock
 from .dinet import AdaAT, DINet
-from .fast_conv import FastConv2d, can_be_fast
+from .fast_conv import KINDS, FastConv2d, can_be_fast
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -25,11 +28,18 @@ def fuse_batchnorm(network: nn.Module) -> None:
         raise RuntimeError("norms can be fused in eval mode only: in training they depend on the batch")
     for block in network.modules():
         if isinstance(block, (SameBlock, DownBlock, UpBlock)) and isinstance(block.norm, _NORMS):
-            block.conv = fuse_conv_bn_eval(block.conv, block.norm)
+            _fuse(block.conv, block.norm)
             block.norm = nn.Identity()
         elif isinstance(block, ResBlock) and isinstance(block.norm2, _NORMS):
-            block.conv1 = fuse_conv_bn_eval(block.conv1, block.norm2)
+            _fuse(block.conv1, block.norm2)
             block.norm2 = nn.Identity()
+
+
+def _fuse(conv: nn.Module, norm: nn.Module) -> None:
+    """Let the convolution, in place, give what the norm makes of its result; `fuse_conv_bn_eval` without the copy."""
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
 
 
 class PolyphaseUpBlock(nn.Module):
@@ -42,14 +52,15 @@ class PolyphaseUpBlock(nn.Module):
     Args:
         block: its convolution is 3 x 3 with padding 1.
         fast: compute the four as one `FastConv2d` with kernels of 3 x 3, where zeros fill the rest: for a processor.
+        kinds: see FastConv2d.
     """
 
-    def __init__(self, block: UpBlock, fast: bool = False):
+    def __init__(self, block: UpBlock, fast: bool = False, kinds: Collection[str] = KINDS):
         super().__init__()
         kernels = [_paired(half, 3) for half in _paired(block.conv.weight.detach(), 2)]
         self.kernels = nn.ParameterList([kernel for pair in kernels for kernel in pair])
         self.bias = block.conv.bias
-        self.conv = FastConv2d(self._as_one(block.conv), self._phases) if fast else None
+        self.conv = FastConv2d(self._as_one(block.conv), self._phases, kinds) if fast else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, cin, H, W] to [B, cout, 2 H, 2 W]."""
@@ -78,7 +89,7 @@ class PolyphaseUpBlock(nn.Module):
 
     def _as_one(self, conv: nn.Conv2d) -> nn.Conv2d:
         """The four kernels as one convolution of 3 x 3 to 4 cout channels."""
-        one = nn.Conv2d(conv.in_channels, 4 * conv.out_channels, 3, padding=1)
+        one = skip_init(nn.Conv2d, conv.in_channels, 4 * conv.out_channels, 3, padding=1)
         padded = []
         for number, kernel in enumerate(self.kernels):
             down, across = divmod(number, 2)
@@ -105,8 +116,12 @@ class SplitSameBlock(nn.Module):
     def __init__(self, block: SameBlock, first: int):
         super().__init__()
         whole = block.conv
-        parts = [nn.Conv2d(channels, whole.out_channels, whole.kernel_size, padding=whole.padding, bias=not number)
-                 for number, channels in enumerate((first, whole.in_channels - first))]  # fmt: skip
+        parts = [
+            skip_init(
+                nn.Conv2d, channels, whole.out_channels, whole.kernel_size, padding=whole.padding, bias=not number
+            )
+            for number, channels in enumerate((first, whole.in_channels - first))
+        ]
         for part, weight in zip(parts, whole.weight.detach().split([first, whole.in_channels - first], 1), strict=True):
             part.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
         parts[0].bias = whole.bias
@@ -122,42 +137,45 @@ class SplitSameBlock(nn.Module):
 
 
 @torch.no_grad()
-def _polyphase_up_blocks(network: nn.Module, fast: bool) -> None:
+def _polyphase_up_blocks(network: nn.Module, fast: bool, kinds: Collection[str]) -> None:
     """Replace the UpBlocks inside, in place; their norms have been fused."""
     for name, part in network.named_children():
         if isinstance(part, UpBlock):
-            setattr(network, name, PolyphaseUpBlock(part, fast))
+            setattr(network, name, PolyphaseUpBlock(part, fast, kinds))
         else:
-            _polyphase_up_blocks(part, fast)
+            _polyphase_up_blocks(part, fast, kinds)
 
 
-def _use_fast_convolutions(network: nn.Module) -> None:
+def _use_fast_convolutions(network: nn.Module, kinds: Collection[str]) -> None:
     for name, part in network.named_children():
         if can_be_fast(part):
-            setattr(network, name, FastConv2d(part))
+            setattr(network, name, FastConv2d(part, kinds=kinds))
         elif not isinstance(part, FastConv2d):
-            _use_fast_convolutions(part)
+            _use_fast_convolutions(part, kinds)
 
 
-def optimize_for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def optimize_for_inference(
+    network: nn.Module, device: torch.device, dtype: torch.dtype, kinds: Collection[str] = KINDS
+) -> nn.Module:
     """Bring a network into the form for inference, in place; gives it back.
 
     Args:
         network: serves nothing else afterwards.
         device: where it is to run.
         dtype: number format of its convolutions, and of the inputs it then takes.
+        kinds: for float32 on a processor, the ways to compute convolutions besides the direct one; see FastConv2d.
     """
-    network.eval().requires_grad_(False)
+    network.eval()
     fuse_batchnorm(network)
     fast = device.type == "cpu" and dtype == torch.float32
-    _polyphase_up_blocks(network, fast)
+    _polyphase_up_blocks(network, fast, kinds)
     if isinstance(network, DINet):
         network.trans_conv[0] = SplitSameBlock(network.trans_conv[0], network.feature_channel)
     if fast:
-        _use_fast_convolutions(network)
+        _use_fast_convolutions(network, kinds)
     network.to(device, dtype, memory_format=torch.contiguous_format if fast else torch.channels_last)
     # The norms that are left, and the coordinates that AdaAT computes, need float32's precision.
     for part in network.modules():
         if isinstance(part, (AdaAT, *_NORMS)):
             part.to(torch.promote_types(dtype, torch.float32))
-    return network
+    return network.requires_grad_(False)

@@ -1,40 +1,38 @@
 """Speed of live dubbing: the delay of frames when speech comes in real time, and how many can be made at most."""
 
-import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from utils.benchmark.settings import StreamBenchmark
 from utils.dubbing import Dubber, LoadSettings, load_dubber
 from utils.media.audio import SPEECH_RATE, load_waveform
 
 BLOCK_SECONDS = 0.04
 
 
-def stream(options: argparse.Namespace) -> dict[str, object]:
+def stream(settings: StreamBenchmark) -> dict[str, object]:
     """Figures of the command `stream`: frames per second at most, and the delay of frames in real time.
 
     Raises:
         UserError: unusable weights, source or speech.
     """
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    dubber = load_dubber(LoadSettings(options.pretrained_clip_DINet_path, device=options.device, landmark_dir=None))
-    speech = load_waveform(options.driving_audio_path, "--driving_audio_path").samples
-    speech = np.resize(speech, round(options.seconds * SPEECH_RATE))
+    given = {"device": settings.device, "threads": settings.threads, "landmark_dir": None}
+    dubber = load_dubber(LoadSettings(settings.pretrained_clip_DINet_path, **given))
+    speech = load_waveform(settings.driving_audio_path, "--driving_audio_path").samples
+    speech = np.resize(speech, round(settings.seconds * SPEECH_RATE))
     size = round(BLOCK_SECONDS * SPEECH_RATE)
     blocks = [speech[start : start + size] for start in range(0, len(speech), size)]
-    dubber.prepare(options.source_video_path)
+    dubber.prepare(settings.source_video_path)
     return {
         "device": str(dubber.generator.device),
-        "threads": torch.get_num_threads(),
+        "threads": dubber.generator.threads,
         "mouth_region_size": dubber.generator.mouth_region_size,
         "block_seconds": BLOCK_SECONDS,
-        "frames_per_second": _most(dubber, options.source_video_path, blocks),
-        **_delays(dubber, options.source_video_path, blocks),
+        "frames_per_second": _most(dubber, settings.source_video_path, blocks),
+        **_delays(dubber, settings.source_video_path, blocks),
     }
 
 
