@@ -80,7 +80,7 @@ def measure_generator(
     """
     import torch
 
-    from utils.benchmark.clock import counted_flops, rounds_in_turn
+    from utils.benchmark.clock import counted_flops, direct_flops, rounds_in_turn
     from utils.device import default_batch_size
     from utils.dubbing.blending import first_seen_row
     from utils.face.crop_geometry import mouth_region, network_size
@@ -115,7 +115,7 @@ def measure_generator(
             return generator(some.to(device), speech.to(device), first_row).cpu()
 
         variants[name], frames[name] = our_batch, batch
-        flops[name] = _direct_flops(generator, masked[:1], audio[:1], first_row)
+        flops[name] = direct_flops(generator, masked[:1], audio[:1], first_row)
     seconds = rounds_in_turn(variants, settings.rounds, 1, device)
     for name, step in variants.items():
         results[name] = step()[:1, :, first_row:]
@@ -142,24 +142,6 @@ def measure_generator(
 
 def _ratios(speeds: Mapping[str, float], baseline: str) -> dict[str, float]:
     return {name: speed / speeds[baseline] for name, speed in speeds.items()}
-
-
-def _direct_flops(generator, masked: "torch.Tensor", audio: "torch.Tensor", first_row: int) -> int:
-    """FLOP of a frame if all convolutions were direct; fast ones need fewer, and are not counted by PyTorch."""
-    import torch
-
-    from utils.benchmark.clock import counted_flops
-
-    network, dtype, device = generator.network, generator.dtype, generator.device
-
-    def frame() -> None:
-        with torch.enable_grad():  # convolutions are direct where gradients are wanted
-            network.generate(masked.to(device, dtype), features, audio.to(device, dtype), first_row)
-
-    features = type(generator.reference_features)(
-        **{name: value.clone() for name, value in vars(generator.reference_features).items()}
-    )
-    return counted_flops(frame)
 
 
 def measure_dubbing(

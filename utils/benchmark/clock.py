@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.dinet import ReferenceFeatures
+from utils.dubbing.generator import DINetMouthGenerator
 from utils.files import atomic_path
 
 
@@ -55,6 +57,19 @@ def counted_flops(step: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
+
+
+def direct_flops(generator: DINetMouthGenerator, masked: torch.Tensor, audio: torch.Tensor, first_row: int) -> int:
+    """FLOP of a frame if all convolutions were direct; fast ones need fewer, and PyTorch does not count them."""
+    network, dtype, device = generator.network, generator.dtype, generator.device
+    # Copies: tensors made in inference mode are of no use outside it.
+    features = ReferenceFeatures(**{name: value.clone() for name, value in vars(generator.reference_features).items()})
+
+    def frame() -> None:
+        with torch.enable_grad():  # convolutions are direct where gradients may be wanted
+            network.generate(masked.to(device, dtype), features, audio.to(device, dtype), first_row)
+
+    return counted_flops(frame)
 
 
 def draw_stages(dubbing: dict[str, dict], path: Path) -> None:
