@@ -1,8 +1,10 @@
-"""Detail for generated lips: what the same person's own lips look like above the network's resolution.
+"""A bank of one person's own lips, to give generated lips what a network cannot paint.
 
-A network of 64 pixels paints lips without edges. Some frames of the source, spread over the shapes of its mouth, are
-kept as a bank. For each generated face the one with the most similar lips is taken, bent to fit them by optical
-flow, and what it shows beyond the network's resolution is laid over the generated lips.
+A small network paints soft lips, and sometimes lips that this person never has. Some frames of the source, spread
+over the openings of its mouth, are kept. Generated lips are drawn towards what those can be mixed to (principal
+components), as far as they depart from it further than real lips do. Then the frame with the most similar lips is
+taken, bent to fit them by optical flow, and what it shows beyond the network's resolution is laid over the
+generated lips.
 """
 
 from dataclasses import dataclass
@@ -18,14 +20,18 @@ TOLERANCE = 0.5
 """Squared difference of lips, in standard deviations of their brightness, from which on they are no longer the same."""
 MAX_FLOW = 5.0
 """Largest bend in cells."""
+COMPONENTS = 10
+"""Principal components of a person's lips."""
+MIN_VARIETY = 8
+"""A bank with fewer entries does not show what this person's lips can look like."""
 
 
 @dataclass(frozen=True)
 class LipFrame:
     """One frame of the bank.
 
-    `patch` float32 [PATCH_HEIGHT, PATCH_WIDTH]: brightness of the lips at the network's resolution; `details`: what
-    the frame shows beyond it, float32, a plane each for Y, U and V; `origins`: (x, y) of each plane's first sample in
+    `patch` float32 [h, w, 3]: the lips in YUV as a lip patch, as soft as the network would paint them; `details`: what
+    the frame shows beyond that, float32, a plane each for Y, U and V; `origins`: (x, y) of each plane's first sample in
     the plane of the whole frame; `from_patch`: as FaceGeometry has it.
     """
 
@@ -33,6 +39,19 @@ class LipFrame:
     details: list[np.ndarray]
     origins: list[tuple[int, int]]
     from_patch: np.ndarray
+
+
+@dataclass(frozen=True)
+class LipMatch:
+    """An entry of the bank for generated lips.
+
+    `shift` float32 [h, w, 2]: from each cell of the generated lips to the same spot of the entry's, in cells; `trust`
+    float32 [h, w] in [0, 1]: how far the two agree after that.
+    """
+
+    entry: LipFrame
+    shift: np.ndarray
+    trust: np.ndarray
 
 
 class LipBank:
@@ -43,44 +62,93 @@ class LipBank:
     """
 
     def __init__(self, entries: list[LipFrame]):
-        self.entries = entries
-        self._table = np.stack([_plain(entry.patch).ravel() for entry in entries])
-        height, width = entries[0].patch.shape
+        self._entries = entries
+        height, width = entries[0].patch.shape[:2]
         self._cells = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+        self._window = _window(height, width)
+        self._table = np.stack([self._plain(entry.patch) for entry in entries])
+        self._mixtures = _Mixtures(np.stack([entry.patch for entry in entries]), self._window)
+        self._freedom = 1.0
         self._last: int | None = None
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._flow.setFinestScale(0)
+
+    def compare_with(self, generated: list[np.ndarray]) -> None:
+        """See how far generated lips, float32 [h, w, 3] each, depart from this person's, against real ones."""
+        if len(self._entries) >= MIN_VARIETY:
+            patches = np.stack([entry.patch for entry in self._entries])
+            real = _Mixtures(patches[::2], self._window).departure(patches[1::2])
+            painted = self._mixtures.departure(np.stack(generated))
+            self._freedom = float(min(1.0, real / max(painted, 1e-6)))
 
     def forget(self) -> None:
         """The next face does not follow the last one."""
         self._last = None
 
-    def nearest(self, patch: np.ndarray) -> tuple[LipFrame, np.ndarray, np.ndarray]:
-        """The entry for generated lips, float32 [height, width] of a lip patch.
+    def corrected(self, patch: np.ndarray) -> np.ndarray:
+        """Generated lips, float32 [h, w, 3], drawn towards what this person's can be mixed to."""
+        mixed = self._mixtures.nearest(patch)
+        return mixed + self._freedom * (patch - mixed)
 
-        Returns:
-            The entry; where its cells lie for each cell of the generated lips, as a shift float32 [height, width, 2];
-            and how far the two agree after it, float32 [height, width] in [0, 1].
-        """
-        query = _plain(patch)
-        distance = ((self._table - query.ravel()) ** 2).mean(1)
+    def match(self, patch: np.ndarray) -> LipMatch:
+        """The entry for generated lips, float32 [h, w, 3]."""
+        query = self._plain(patch)
+        distance = (self._window * (self._table - query) ** 2).mean((1, 2))
         if self._last is not None:
             distance[self._last] *= 1 - KEEP_BONUS
         self._last = int(distance.argmin())
-        entry = self.entries[self._last]
-        found = self._table[self._last].reshape(query.shape)
-        flow = self._flow.calc(_grey(query), _grey(found), None)
-        flow = cv2.GaussianBlur(flow, (0, 0), 1.5).clip(-MAX_FLOW, MAX_FLOW)
-        where = self._cells + flow
+        found = self._table[self._last]
+        shift = self._flow.calc(_grey(query), _grey(found), None)
+        shift = cv2.GaussianBlur(shift, (0, 0), 1.5).clip(-MAX_FLOW, MAX_FLOW)
+        where = self._cells + shift
         bent = cv2.remap(found, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         error = cv2.blur((bent - query) ** 2, (5, 5))
-        return entry, flow, np.exp(-error / TOLERANCE)
+        return LipMatch(self._entries[self._last], shift, np.exp(-error / TOLERANCE) * _edge(self._window))
+
+    def _plain(self, patch: np.ndarray) -> np.ndarray:
+        """Brightness [h, w] without the level and contrast of the picture as a whole."""
+        luma = np.ascontiguousarray(patch[..., 0])
+        mean = np.average(luma, weights=self._window)
+        deviation = np.sqrt(np.average((luma - mean) ** 2, weights=self._window))
+        return (luma - mean) / (deviation + 4)
 
 
-def _plain(patch: np.ndarray) -> np.ndarray:
-    """Without the tint and contrast of the picture as a whole, slightly blurred, as generated lips are."""
-    soft = cv2.GaussianBlur(patch, (0, 0), 1.0)
-    return (soft - soft.mean()) / (soft.std() + 4)
+class _Mixtures:
+    """What mixing some patches, float32 [N, h, w, 3], can give: their mean and principal components.
+
+    `window` [h, w] says where it matters.
+    """
+
+    def __init__(self, patches: np.ndarray, window: np.ndarray):
+        self._shape = patches.shape[1:]
+        self._weights = np.sqrt(np.broadcast_to(window[..., None], self._shape)).ravel()
+        flat = patches.reshape(len(patches), -1)
+        self._mean = flat.mean(0)
+        centred = flat - self._mean
+        left, values, right = np.linalg.svd(centred * self._weights, full_matrices=False)
+        count = min(COMPONENTS, int((values > 0.02 * max(values[0], 1e-6)).sum()))
+        self._project = right[:count] * self._weights
+        self._components = (left[:, :count] / values[:count]).T @ centred
+
+    def nearest(self, patch: np.ndarray) -> np.ndarray:
+        """The mixture nearest to a patch, or to each of [..., h, w, 3]."""
+        flat = patch.reshape(*patch.shape[:-3], -1)
+        return (self._mean + (flat - self._mean) @ self._project.T @ self._components).reshape(patch.shape)
+
+    def departure(self, patches: np.ndarray) -> float:
+        """Root mean square difference of patches [N, h, w, 3] from their nearest mixtures, in levels."""
+        difference = (patches - self.nearest(patches)).reshape(len(patches), -1)
+        return float(np.sqrt(((difference * self._weights) ** 2).mean()))
+
+
+def _window(height: int, width: int) -> np.ndarray:
+    """Float32 [h, w]: 1 in the middle of a patch, falling to 0 at the edges."""
+    x, y = (np.linspace(-1, 1, size) for size in (width, height))
+    return np.clip(1 - np.hypot(x[None] ** 2, y[:, None] ** 2), 0, 1).astype(np.float32)
+
+
+def _edge(window: np.ndarray) -> np.ndarray:
+    return np.clip(window * 4, 0, 1)
 
 
 def _grey(plain: np.ndarray) -> np.ndarray:
