@@ -75,7 +75,7 @@ class FaceBlender:
         self._bias = error + (colour_alone - error) * np.mean(zones, 0)[..., None]
         self._kept = self._kept_contrast(pairs, zones)
         self._bank = LipBank([entry for entry in map(self._lip_frame, lips) if entry is not None])
-        self._bank.compare_with(
+        self._bank.learn(
             [self._patch(face + self._bias, sample) for (_, face), sample in zip(pairs, spoken, strict=True)]
         )
         self._shot: int | None = None

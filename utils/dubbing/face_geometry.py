@@ -24,8 +24,8 @@ PATCH_WIDTH, PATCH_HEIGHT = 52, 44
 PATCH_CENTRE = 19
 """Row of the middle of the mouth in a lip patch: an open mouth needs more room below."""
 
-_JAW = slice(2, 15)
-_CHIN = slice(3, 10)  # of _JAW: points 5 to 11
+_JAW = slice(4, 13)
+_CHIN = slice(1, 8)  # of _JAW: points 5 to 11
 _NOSE_BASE = [35, 33, 31]
 _STABLE = [*range(27, 36), 36, 39, 42, 45]
 """Nose and eye corners: points that do not move with speech."""
@@ -92,8 +92,8 @@ class FaceGeometry:
         scale = CELLS_PER_RADIUS * 2.5 / box.width
         points = (self.points[frame] - np.array([box.left, box.top]) + 0.5) * scale - 0.5
         height, width = network_size(mouth_region_size)
-        face, lips = _face_mask(points), _lip_mask(points)
-        lips *= face
+        lips = _lip_mask(points)
+        face = np.maximum(_face_mask(points), lips)
         if mouth_region_size != MASK_SIZE:
             face, lips = (cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR) for mask in (face, lips))
         return FaceMasks(face, lips)

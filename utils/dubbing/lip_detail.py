@@ -22,6 +22,8 @@ MAX_FLOW = 5.0
 """Largest bend in cells."""
 COMPONENTS = 10
 """Principal components of a person's lips."""
+MAX_GAIN = 2.0
+"""How much further than the network paints it a component may be moved."""
 MIN_VARIETY = 8
 """A bank with fewer entries does not show what this person's lips can look like."""
 
@@ -73,13 +75,15 @@ class LipBank:
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._flow.setFinestScale(0)
 
-    def compare_with(self, generated: list[np.ndarray]) -> None:
-        """See how far generated lips, float32 [h, w, 3] each, depart from this person's, against real ones."""
-        if len(self._entries) >= MIN_VARIETY:
-            patches = np.stack([entry.patch for entry in self._entries])
-            real = _Mixtures(patches[::2], self._window).departure(patches[1::2])
-            painted = self._mixtures.departure(np.stack(generated))
-            self._freedom = float(min(1.0, real / max(painted, 1e-6)))
+    def learn(self, generated: list[np.ndarray]) -> None:
+        """See how generated lips, float32 [h, w, 3] each, of speech of any moment differ from this person's own."""
+        patches = np.stack([entry.patch for entry in self._entries])
+        if len(patches) >= MIN_VARIETY:
+            painted = np.stack(generated)
+            halves = _Mixtures(patches[::2], self._window), patches[1::2]
+            real, departure = halves[0].departure(halves[1]), self._mixtures.departure(painted)
+            share = self._mixtures.calibrate(patches, painted)
+            self._freedom = 1 - share * (1 - min(1.0, real / max(departure, 1e-6)))
 
     def forget(self) -> None:
         """The next face does not follow the last one."""
@@ -88,7 +92,7 @@ class LipBank:
     def corrected(self, patch: np.ndarray) -> np.ndarray:
         """Generated lips, float32 [h, w, 3], drawn towards what this person's can be mixed to."""
         mixed = self._mixtures.nearest(patch)
-        return mixed + self._freedom * (patch - mixed)
+        return self._mixtures.moved(patch) + self._freedom * (patch - mixed)
 
     def match(self, patch: np.ndarray) -> LipMatch:
         """The entry for generated lips, float32 [h, w, 3]."""
@@ -128,12 +132,35 @@ class _Mixtures:
         left, values, right = np.linalg.svd(centred * self._weights, full_matrices=False)
         count = min(COMPONENTS, int((values > 0.02 * max(values[0], 1e-6)).sum()))
         self._project = right[:count] * self._weights
+        self._gain, self._shift, self._middle = np.ones(count), np.zeros(count), np.zeros(count)
         self._components = (left[:, :count] / values[:count]).T @ centred
 
     def nearest(self, patch: np.ndarray) -> np.ndarray:
         """The mixture nearest to a patch, or to each of [..., h, w, 3]."""
-        flat = patch.reshape(*patch.shape[:-3], -1)
-        return (self._mean + (flat - self._mean) @ self._project.T @ self._components).reshape(patch.shape)
+        return (self._mean + self._coefficients(patch) @ self._components).reshape(patch.shape)
+
+    def calibrate(self, real: np.ndarray, generated: np.ndarray) -> float:
+        """Learn the mean and the spread of generated patches against those of real ones, [N, h, w, 3] each.
+
+        Returns:
+            In [0, 1]: how far the real ones move as much as the generated ones, and so can stand for all mouths.
+        """
+        own, painted = self._coefficients(real), self._coefficients(generated)
+        spread, painted_spread = own.std(0), painted.std(0)
+        share = float(np.clip(np.linalg.norm(spread) / max(np.linalg.norm(painted_spread), 1e-6), 0, 1))
+        self._gain = np.clip(spread / np.maximum(painted_spread, 1e-6), 1, MAX_GAIN)
+        self._shift = share * (own.mean(0) - painted.mean(0))
+        self._middle = painted.mean(0)
+        return share
+
+    def moved(self, patch: np.ndarray) -> np.ndarray:
+        """The mixture nearest to a generated patch, moved as far as real ones move."""
+        off = self._coefficients(patch) - self._middle
+        mixed = (self._middle + self._shift + self._gain * off) @ self._components
+        return (self._mean + mixed).reshape(patch.shape)
+
+    def _coefficients(self, patch: np.ndarray) -> np.ndarray:
+        return (patch.reshape(*patch.shape[:-3], -1) - self._mean) @ self._project.T
 
     def departure(self, patches: np.ndarray) -> float:
         """Root mean square difference of patches [N, h, w, 3] from their nearest mixtures, in levels."""
