@@ -23,6 +23,7 @@ from utils.dubbing.generator import MouthGenerator
 from utils.dubbing.lip_detail import BANK_SIZE
 from utils.dubbing.references import parse_reference_frames, random_references, spread_references
 from utils.dubbing.settings import DubbingJob, DubbingOptions, DubbingReport
+from utils.dubbing.silence import closed_lips, find_pauses
 from utils.errors import UserError, blame, require_file, require_result
 from utils.face.analysis import AnalyzedVideo, analyze_video
 from utils.face.crop import FaceCrop, cut_face
@@ -30,6 +31,7 @@ from utils.face.crop_geometry import network_size
 from utils.face.landmarks import UnknownFaceError
 from utils.face.openface_csv import LandmarkFileError
 from utils.files import file_fingerprint, file_keys
+from utils.media.audio import load_waveform
 from utils.media.images import crops_to_tensor, tensor_to_crops
 from utils.media.video_reader import Frame
 from utils.media.video_writer import EncoderSettings, VideoWriter
@@ -278,10 +280,13 @@ class DubRun:
         whole = options.blend == "hard" or job.face_video is not None
         self._first_row = 0 if whole else first_seen_row(generator.mouth_region_size)
         self._face_blender: FaceBlender | None = None
+        self._pauses = np.empty((0, 2))
 
     def frames(self) -> Iterator[list[OutputFrame]]:
         """Yield the frames of the result in batches; every stage before the last runs in a thread of its own."""
         self.learn_face()
+        if self._options.blend == "face" and self._options.silence == "close":
+            self._pauses = find_pauses(load_waveform(self.speech.path, self._job.audio_option))
         played = self._timer.timed("decode", self.play(self.count))
         frames = (OutputFrame(float(number / self.rate), frame) for number, frame in enumerate(played))
         return self.process(frames)
@@ -366,7 +371,8 @@ class DubRun:
                 mask = paste_mask(int(plan.radius[frame.index]), self._options.blend)
                 frame.yuv = paste_face(frame.source.yuv, frame.crop, frame.face, mask, weight, colour)
             else:
-                frame.yuv = self._face_blender.blend(frame.generated(), weight)
+                closed = closed_lips(np.array([frame.time]), self._pauses)
+                frame.yuv = self._face_blender.blend(frame.generated(), weight, float(closed[0]))
         return batch
 
     def _make_face_blender(self) -> FaceBlender:

@@ -19,12 +19,20 @@ from utils.dubbing.face_geometry import MASK_SIZE, PATCH_HEIGHT, PATCH_WIDTH, Fa
 from utils.dubbing.lip_detail import LipBank, LipFrame, LipMatch
 from utils.dubbing.sample_grid import SampleGrid, grid_of_map, grid_of_pixels
 from utils.face.crop_geometry import CropBox, network_size
+from utils.face.landmarks import lip_opening
 from utils.media.yuv import Colour, planes, rgb_to_yuv_matrix
 
 SKIN_TOLERANCE, LIP_TOLERANCE = 24.0, 8.0
 """Levels (0 .. 255) by which the generated face may differ from the source until the source's detail gives way."""
+SKIN_NOISE = 8.0
+"""Levels by which the network's errors on the skin may vary until half of its changes there are left out."""
 BAND_CELLS = (0.7, 1.4, 2.8, 5.6)
 """Bands of resolution: the Gaussians between them, standard deviation in cells of the masks' grid."""
+LUMA, CHROMA = (0,), (1, 2)
+PLANES = (LUMA, CHROMA)
+"""Planes of a frame that are worked on together."""
+OFFSETS = {LUMA: np.float32(16), CHROMA: np.float32(128)}
+"""Samples of black and of grey: what is added to sums of colours."""
 MIN_WEIGHT = 0.02
 """Detail with less weight than this is left as it is."""
 
@@ -73,19 +81,22 @@ class FaceBlender:
         # On the lips the mean error depends on how open the mouth was: there its colour alone counts.
         colour_alone = cv2.GaussianBlur(error, (0, 0), mouth_region_size / 8)
         self._bias = error + (colour_alone - error) * np.mean(zones, 0)[..., None]
+        self._certain = self._certainty([crop - face for crop, face in pairs])
         self._kept = self._kept_contrast(pairs, zones)
         self._bank = LipBank([entry for entry in map(self._lip_frame, lips) if entry is not None])
         self._bank.learn(
-            [self._patch(face + self._bias, sample) for (_, face), sample in zip(pairs, spoken, strict=True)]
+            np.stack([self._patch(self._soft(crop), made) for (crop, _), made in zip(pairs, spoken, strict=True)]),
+            np.stack([self._patch(face + self._bias, made) for (_, face), made in zip(pairs, spoken, strict=True)]),
         )
         self._shot: int | None = None
 
-    def blend(self, made: GeneratedFace, weight: float) -> np.ndarray:
+    def blend(self, made: GeneratedFace, weight: float, closed: float = 0.0) -> np.ndarray:
         """Return a copy of the frame with the generated face in it.
 
         Args:
             made: the frame and its generated face.
             weight: 0 .. 1, scales the mask (cross-fade to the untouched frame).
+            closed: 0 .. 1, how far the lips are to be closed.
         """
         if self._geometry.shot[made.frame] != self._shot:
             self._shot = self._geometry.shot[made.frame]
@@ -93,26 +104,30 @@ class FaceBlender:
         masks = self._geometry.masks(made.frame, made.box, self._size)
         crop, face = self._yuv(made.crop), self._yuv(made.face) + self._bias
         painted = self._patch(face, made)
-        lips = self._bank.corrected(painted)
+        lips = self._bank.corrected(painted, closed)
         face += self._from_patch(lips - painted, made) * masks.lips[..., None]
         match = self._bank.match(lips)
-        change = face - crop
+        change = (face - crop) * np.maximum(self._certain, masks.lips)[..., None]
         lost = masks.face * weight * self._lost_detail(change, masks)
-        change *= masks.face[..., None] * weight
+        change = change * (masks.face[..., None] * weight)
         result = made.yuv.copy()
-        for number, plane in enumerate(planes(result)):
-            step = 1 if number == 0 else 2
-            grid = grid_of_map(masks.face, made.box, step, plane.shape)
+        here = self._geometry.from_patch(made.frame)
+        for group in PLANES:
+            samples = [planes(result)[number] for number in group]
+            shape, step = samples[0].shape, 1 if group == LUMA else 2
+            grid = grid_of_map(masks.face, made.box, step, shape)
             if grid is None:
                 continue
-            total = grid.from_crop(np.ascontiguousarray(change[..., number]))
-            inner = grid_of_map(lost > MIN_WEIGHT, made.box, step, plane.shape)
+            total = _channels(grid.from_crop(_pick(change, group)))
+            inner = grid_of_map(lost > MIN_WEIGHT, made.box, step, shape)
             if inner is not None:
-                own = plane[inner.rows, inner.columns] - inner.from_crop(_samples(crop, number))
-                other = self._bent_detail(match, inner, made.frame, number)
-                total[grid.inside(inner)] += inner.from_crop(lost) * (other - own)
-            part = plane[grid.rows, grid.columns]
-            np.copyto(part, np.rint(np.clip(part + total, 0, 255)), casting="unsafe")
+                own = np.stack([plane[inner.rows, inner.columns] for plane in samples], -1)
+                seen = inner.from_crop(np.dstack([_pick(crop, group) + OFFSETS[group], lost]))
+                other = self._bent_detail(match, inner, here, group)
+                total[grid.inside(inner)] += seen[..., -1:] * (other - (own - seen[..., :-1]))
+            for channel, plane in enumerate(samples):
+                part = plane[grid.rows, grid.columns]
+                np.copyto(part, np.rint(np.clip(part + total[..., channel], 0, 255)), casting="unsafe")
         return result
 
     def _yuv(self, picture: np.ndarray) -> np.ndarray:
@@ -125,6 +140,11 @@ class FaceBlender:
         difference = cv2.blur(np.abs(change).sum(-1), (cells, cells))
         tolerance = SKIN_TOLERANCE + (LIP_TOLERANCE - SKIN_TOLERANCE) * masks.lips
         return 1 - np.exp(-((difference / tolerance) ** 2))
+
+    def _certainty(self, errors: list[np.ndarray]) -> np.ndarray:
+        """How far changes of the skin [h, w] can be believed: speech hardly changes cheeks, but bad paint varies."""
+        deviation = cv2.GaussianBlur(np.std(errors, 0), (0, 0), self._size / MASK_SIZE).sum(-1)
+        return SKIN_NOISE**2 / (SKIN_NOISE**2 + deviation**2)
 
     def _kept_contrast(self, pairs: list[tuple[np.ndarray, np.ndarray]], zones: list[np.ndarray]) -> list[float]:
         """How much of the lips' contrast the network paints, as a fraction of the source's, by band, finest first."""
@@ -144,22 +164,29 @@ class FaceBlender:
             rest = soft
         return [*bands, rest]
 
+    def _soft(self, picture: np.ndarray) -> np.ndarray:
+        """A picture [h, w, c] as soft as the network would paint it."""
+        *bands, rest = self._bands(picture)
+        return rest + sum(kept * band for kept, band in zip(self._kept, bands, strict=True))
+
     def _lip_frame(self, sample: GeneratedFace) -> LipFrame | None:
         """An entry of the bank; None where the lips lie outside the picture."""
         from_patch = self._geometry.from_patch(sample.frame)
         corners = from_patch @ np.array([[0, PATCH_WIDTH, 0, PATCH_WIDTH], [0, 0, PATCH_HEIGHT, PATCH_HEIGHT], [1] * 4])
-        *bands, rest = self._bands(self._yuv(sample.crop))
-        soft = rest + sum(kept * band for kept, band in zip(self._kept, bands, strict=True))
+        soft = self._soft(self._yuv(sample.crop))
         details, origins = [], []
         scale = sample.crop.shape[1] / sample.box.width
-        for number, plane in enumerate(planes(sample.yuv)):
-            step = 1 if number == 0 else 2
-            grid = grid_of_pixels(corners.min(1), corners.max(1), sample.box, step, plane.shape, scale)
+        for group in PLANES:
+            samples = [planes(sample.yuv)[number] for number in group]
+            step = 1 if group == LUMA else 2
+            grid = grid_of_pixels(corners.min(1), corners.max(1), sample.box, step, samples[0].shape, scale)
             if grid is None:
                 return None
-            details.append(plane[grid.rows, grid.columns] - grid.from_crop(_samples(soft, number)))
+            own = np.stack([plane[grid.rows, grid.columns] for plane in samples], -1)
+            details.append(own - _channels(grid.from_crop(_pick(soft, group) + OFFSETS[group])))
             origins.append((grid.columns.start, grid.rows.start))
-        return LipFrame(self._patch(soft, sample), details, origins, from_patch)
+        opening = float(lip_opening(self._geometry.points[sample.frame]))
+        return LipFrame(opening, self._patch(soft, sample), details, origins, from_patch)
 
     def _patch(self, picture: np.ndarray, made: GeneratedFace) -> np.ndarray:
         """The lips of `picture`, [h, w, 3] of the network's crop, as a lip patch."""
@@ -183,18 +210,24 @@ class FaceBlender:
         matrix[:, 2] -= 0.5
         return matrix
 
-    def _bent_detail(self, match: LipMatch, grid: SampleGrid, frame: int, number: int) -> np.ndarray:
-        """Detail of the bank's lips, bent to the generated ones, on the samples of `grid`."""
-        entry, here = match.entry, self._geometry.from_patch(frame)
-        cells = np.stack(np.meshgrid(np.arange(PATCH_WIDTH), np.arange(PATCH_HEIGHT)), -1) + match.shift
-        pixels = cells @ entry.from_patch[:, :2].T + entry.from_patch[:, 2]
+    def _bent_detail(
+        self, match: LipMatch, grid: SampleGrid, from_patch: np.ndarray, group: tuple[int, ...]
+    ) -> np.ndarray:
+        """Detail of the bank's lips [h, w, channels], bent to the generated ones, on the samples of `grid`."""
+        entry, number = match.entry, PLANES.index(group)
+        pixels = match.cells @ entry.from_patch[:, :2].T + entry.from_patch[:, 2]
         samples = (pixels - (grid.step - 1) / 2) / grid.step - entry.origins[number]
-        where = grid.from_patch(samples.astype(np.float32), here)
-        x, y = where[..., 0], where[..., 1]
+        where = grid.from_patch(np.dstack([samples, match.trust]).astype(np.float32), from_patch)
+        x, y, trust = (np.ascontiguousarray(where[..., channel]) for channel in range(3))
         detail = cv2.remap(entry.details[number], x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
-        return detail * grid.from_patch(match.trust, here)
+        return _channels(detail) * trust[..., None]
 
 
-def _samples(picture: np.ndarray, number: int) -> np.ndarray:
-    """Plane `number` of a YUV picture without offsets, as samples."""
-    return picture[..., number] + np.float32(16 if number == 0 else 128)
+def _pick(picture: np.ndarray, group: tuple[int, ...]) -> np.ndarray:
+    """Channels of `group` of a picture [h, w, 3]."""
+    return np.ascontiguousarray(picture[..., list(group)])
+
+
+def _channels(picture: np.ndarray) -> np.ndarray:
+    """[h, w, channels] also where OpenCV leaves a single channel out."""
+    return picture if picture.ndim == 3 else picture[..., None]

@@ -20,8 +20,12 @@ TOLERANCE = 0.5
 """Squared difference of lips, in standard deviations of their brightness, from which on they are no longer the same."""
 MAX_FLOW = 5.0
 """Largest bend in cells."""
+CLOSED_SHARE = 12
+"""One frame of this many, those with the lips closed furthest, shows what closed lips look like."""
 COMPONENTS = 10
 """Principal components of a person's lips."""
+DEPARTURE = 1.1
+"""Generated lips that depart from the mixtures further than real ones, by this factor, are drawn towards them."""
 MAX_GAIN = 2.0
 """How much further than the network paints it a component may be moved."""
 MIN_VARIETY = 8
@@ -32,11 +36,12 @@ MIN_VARIETY = 8
 class LipFrame:
     """One frame of the bank.
 
-    `patch` float32 [h, w, 3]: the lips in YUV as a lip patch, as soft as the network would paint them; `details`: what
-    the frame shows beyond that, float32, a plane each for Y, U and V; `origins`: (x, y) of each plane's first sample in
-    the plane of the whole frame; `from_patch`: as FaceGeometry has it.
+    `opening`: of the lips, see lip_opening; `patch` float32 [h, w, 3]: the lips in YUV as a lip patch, as soft as the
+    network would paint them; `details`: what the frame shows beyond that, float32 [h, w, channels], luma and chroma;
+    `origins`: (x, y) of their first samples in the planes of the whole frame; `from_patch`: as FaceGeometry has it.
     """
 
+    opening: float
     patch: np.ndarray
     details: list[np.ndarray]
     origins: list[tuple[int, int]]
@@ -47,12 +52,12 @@ class LipFrame:
 class LipMatch:
     """An entry of the bank for generated lips.
 
-    `shift` float32 [h, w, 2]: from each cell of the generated lips to the same spot of the entry's, in cells; `trust`
-    float32 [h, w] in [0, 1]: how far the two agree after that.
+    `cells` float32 [h, w, 2]: for each cell of the generated lips the spot (x, y) of the entry's that looks the same;
+    `trust` float32 [h, w] in [0, 1]: how far the two agree there.
     """
 
     entry: LipFrame
-    shift: np.ndarray
+    cells: np.ndarray
     trust: np.ndarray
 
 
@@ -70,34 +75,52 @@ class LipBank:
         self._window = _window(height, width)
         self._table = np.stack([self._plain(entry.patch) for entry in entries])
         self._mixtures = _Mixtures(np.stack([entry.patch for entry in entries]), self._window)
-        self._freedom = 1.0
+        closed = sorted(entries, key=lambda entry: entry.opening)[: max(1, len(entries) // CLOSED_SHARE)]
+        self._closed = np.mean([entry.patch for entry in closed], 0)
+        self._limit: float | None = None
+        self._drawn = 0.0
         self._last: int | None = None
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._flow.setFinestScale(0)
 
-    def learn(self, generated: list[np.ndarray]) -> None:
-        """See how generated lips, float32 [h, w, 3] each, of speech of any moment differ from this person's own."""
+    def learn(self, real: np.ndarray, generated: np.ndarray) -> None:
+        """See how generated lips, of speech of any moment, differ from the real ones of the same frames.
+
+        Args:
+            real: lip patches float32 [N, h, w, 3], as soft as those of the bank.
+            generated: the same.
+        """
+        if len(self._entries) < MIN_VARIETY:
+            return
         patches = np.stack([entry.patch for entry in self._entries])
-        if len(patches) >= MIN_VARIETY:
-            painted = np.stack(generated)
-            halves = _Mixtures(patches[::2], self._window), patches[1::2]
-            real, departure = halves[0].departure(halves[1]), self._mixtures.departure(painted)
-            share = self._mixtures.calibrate(patches, painted)
-            self._freedom = 1 - share * (1 - min(1.0, real / max(departure, 1e-6)))
+        share = self._mixtures.calibrate(real, generated)
+        painted, known = self._mixtures.departure(generated).mean(), self._mixtures.departure(real).mean()
+        if painted > DEPARTURE * known:
+            # Frames that the mixtures were not made of depart further than those they were.
+            unseen = _Mixtures(patches[::2], self._window).departure(patches[1::2]).mean()
+            self._limit, self._drawn = float(unseen), share
 
     def forget(self) -> None:
         """The next face does not follow the last one."""
         self._last = None
 
-    def corrected(self, patch: np.ndarray) -> np.ndarray:
-        """Generated lips, float32 [h, w, 3], drawn towards what this person's can be mixed to."""
-        mixed = self._mixtures.nearest(patch)
-        return self._mixtures.moved(patch) + self._freedom * (patch - mixed)
+    def corrected(self, patch: np.ndarray, closed: float = 0.0) -> np.ndarray:
+        """Generated lips, float32 [h, w, 3], drawn towards what this person's can be mixed to.
+
+        `closed`: 0 .. 1, how far they are to be closed, as far as the source shows closed lips.
+        """
+        lips = self._mixtures.moved(patch, self._limit is not None)
+        rest = patch - self._mixtures.nearest(patch)
+        if self._limit is not None:
+            kept = self._limit / max(float(self._mixtures.departure(patch[None])[0]), self._limit)
+            rest *= 1 - self._drawn * (1 - kept)
+        lips += rest
+        return lips + np.float32(closed) * (self._closed - lips)
 
     def match(self, patch: np.ndarray) -> LipMatch:
         """The entry for generated lips, float32 [h, w, 3]."""
         query = self._plain(patch)
-        distance = (self._window * (self._table - query) ** 2).mean((1, 2))
+        distance = ((self._table - query) ** 2).reshape(len(self._table), -1) @ self._window.ravel()
         if self._last is not None:
             distance[self._last] *= 1 - KEEP_BONUS
         self._last = int(distance.argmin())
@@ -107,13 +130,15 @@ class LipBank:
         where = self._cells + shift
         bent = cv2.remap(found, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         error = cv2.blur((bent - query) ** 2, (5, 5))
-        return LipMatch(self._entries[self._last], shift, np.exp(-error / TOLERANCE) * _edge(self._window))
+        trust = np.exp(-error / TOLERANCE) * np.clip(4 * self._window, 0, 1)
+        return LipMatch(self._entries[self._last], where, trust)
 
     def _plain(self, patch: np.ndarray) -> np.ndarray:
         """Brightness [h, w] without the level and contrast of the picture as a whole."""
         luma = np.ascontiguousarray(patch[..., 0])
-        mean = np.average(luma, weights=self._window)
-        deviation = np.sqrt(np.average((luma - mean) ** 2, weights=self._window))
+        weights = self._window / self._window.sum()
+        mean = float((luma * weights).sum())
+        deviation = float(np.sqrt((weights * (luma - mean) ** 2).sum()))
         return (luma - mean) / (deviation + 4)
 
 
@@ -132,6 +157,8 @@ class _Mixtures:
         left, values, right = np.linalg.svd(centred * self._weights, full_matrices=False)
         count = min(COMPONENTS, int((values > 0.02 * max(values[0], 1e-6)).sum()))
         self._project = right[:count] * self._weights
+        own = centred @ self._project.T
+        self._range = own.min(0), own.max(0)
         self._gain, self._shift, self._middle = np.ones(count), np.zeros(count), np.zeros(count)
         self._components = (left[:, :count] / values[:count]).T @ centred
 
@@ -140,7 +167,7 @@ class _Mixtures:
         return (self._mean + self._coefficients(patch) @ self._components).reshape(patch.shape)
 
     def calibrate(self, real: np.ndarray, generated: np.ndarray) -> float:
-        """Learn the mean and the spread of generated patches against those of real ones, [N, h, w, 3] each.
+        """Learn mean and spread of generated patches against those of the real ones of the same frames, [N, h, w, 3].
 
         Returns:
             In [0, 1]: how far the real ones move as much as the generated ones, and so can stand for all mouths.
@@ -153,29 +180,26 @@ class _Mixtures:
         self._middle = painted.mean(0)
         return share
 
-    def moved(self, patch: np.ndarray) -> np.ndarray:
-        """The mixture nearest to a generated patch, moved as far as real ones move."""
-        off = self._coefficients(patch) - self._middle
-        mixed = (self._middle + self._shift + self._gain * off) @ self._components
-        return (self._mean + mixed).reshape(patch.shape)
+    def moved(self, patch: np.ndarray, within: bool) -> np.ndarray:
+        """The mixture nearest to a generated patch, moved as far as real ones move; `within` their range alone."""
+        mixed = self._middle + self._shift + self._gain * (self._coefficients(patch) - self._middle)
+        if within:
+            mixed = np.clip(mixed, *self._range)
+        return (self._mean + mixed @ self._components).reshape(patch.shape)
 
     def _coefficients(self, patch: np.ndarray) -> np.ndarray:
         return (patch.reshape(*patch.shape[:-3], -1) - self._mean) @ self._project.T
 
-    def departure(self, patches: np.ndarray) -> float:
-        """Root mean square difference of patches [N, h, w, 3] from their nearest mixtures, in levels."""
+    def departure(self, patches: np.ndarray) -> np.ndarray:
+        """Root mean square differences [N] of patches [N, h, w, 3] from their nearest mixtures, in levels."""
         difference = (patches - self.nearest(patches)).reshape(len(patches), -1)
-        return float(np.sqrt(((difference * self._weights) ** 2).mean()))
+        return np.sqrt(((difference * self._weights) ** 2).mean(1))
 
 
 def _window(height: int, width: int) -> np.ndarray:
     """Float32 [h, w]: 1 in the middle of a patch, falling to 0 at the edges."""
     x, y = (np.linspace(-1, 1, size) for size in (width, height))
     return np.clip(1 - np.hypot(x[None] ** 2, y[:, None] ** 2), 0, 1).astype(np.float32)
-
-
-def _edge(window: np.ndarray) -> np.ndarray:
-    return np.clip(window * 4, 0, 1)
 
 
 def _grey(plain: np.ndarray) -> np.ndarray:

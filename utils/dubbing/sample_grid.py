@@ -46,7 +46,7 @@ class SampleGrid:
         return slice(top, top + height), slice(left, left + width)
 
     def from_crop(self, values: np.ndarray) -> np.ndarray:
-        """A map, float32 [h, w] of the network's crop, at these samples."""
+        """A map, float32 [h, w(, c)] of the network's crop, at these samples."""
         # Pixel x of the frame lies at (x - left + 0.5) * scale - 0.5 of the crop.
         first = (self._first_pixel - (self.box.left, self.box.top) + 0.5) * self.scale - 0.5
         return self._warp(values, np.eye(2) * self.scale * self.step, first, cv2.INTER_CUBIC)

@@ -146,6 +146,12 @@ class DubbingOptions:
         help="face: only the lower face changes, and its skin and lips keep the source's detail; feather: the whole "
         "mouth region, fading out round it, colour matched; hard: the whole mouth region with hard edges, as published",
     )
+    silence: str = option(
+        "close",
+        choices=("close", "keep"),
+        help="close: in pauses of the speech over 0.3 s the lips close smoothly, with --blend face; keep: they stay "
+        "as the network makes them",
+    )
     crop_radius: str = option(
         "shot",
         choices=("shot", "window"),

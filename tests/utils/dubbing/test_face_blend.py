@@ -58,6 +58,22 @@ def test_a_generator_that_gives_the_source_back_changes_nothing(size):
     assert np.abs(blended.astype(int) - made.yuv).max() <= 1
 
 
+def test_nor_where_many_frames_have_been_seen():
+    frames = 24
+    points = landmarks(frames)
+    plan = plan_crops(points, ONE_SHOT, 512, 512, 25.0)
+    seen = []
+    for frame in range(frames):
+        yuv = portrait()
+        mouth = np.s_[132 + frame % 7 : 150, 205:240]
+        yuv[:512][mouth] = yuv[:512][mouth] * (0.4 + 0.02 * frame)  # a mouth that changes
+        crop = cut_face(yuv, plan.box(frame), BT601).resized(*network_size(64))
+        seen.append(GeneratedFace(frame, yuv, plan.box(frame), crop, crop))
+    blender = FaceBlender(FaceGeometry(plan, ONE_SHOT), 64, BT601, seen[::2], seen[::3])
+    for made in seen:
+        assert np.abs(blender.blend(made, 1.0).astype(int) - made.yuv).max() <= 1
+
+
 @pytest.mark.parametrize("size", [64, 256])
 def test_outside_the_lower_face_every_sample_keeps_its_value(size):
     noise = np.random.default_rng(0).integers(0, 256, (768, 512), np.uint8)  # also colours that RGB cannot hold
