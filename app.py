@@ -5,6 +5,7 @@ from config.inference import RunSettings
 from config.parser import make_settings
 from utils.dubbing import DubbingOptions, LoadSettings
 from utils.errors import UserError, require_file, run_script
+from utils.media.limits import MediaLimits, use_limits
 from utils.page.settings import PageSettings
 from utils.settings import ASSERTS_DOWNLOAD
 
@@ -25,12 +26,17 @@ def main() -> None:
         if error.name != "gradio":
             raise
         raise UserError("app.py needs gradio, which is not installed; pip install -r requirements-app.txt") from error
+    from dataset.fitting import fit_to_source
+
+    longest = max(settings.max_source_seconds, settings.max_speech_seconds) + 1.0
+    use_limits(MediaLimits(max_seconds=longest))
     serve(
         settings,
         make_settings(LoadSettings, options, landmark_dir=None),
         make_settings(DubbingOptions, options),
         weights,
         RunSettings,
+        fit_to_source,
     )
 
 

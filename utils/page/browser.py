@@ -1,12 +1,17 @@
 """What runs in the browser itself: style, and the source video that plays in step with the result."""
 
 CSS = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.gradio-container { max-width: min(1180px, 100vw) !important; margin: 0 auto !important; }
 .problem { color: #b42318; font-weight: 600; margin: 2px 0 6px; overflow-wrap: anywhere; }
 .dark .problem { color: #fda29b; }
 .slot:not(:has(.problem)) { display: none; }
 #source-video, #source-picture, #speech-video { height: auto !important; }
 #source-video video, #speech-video video { max-height: 300px; }
+.pictures { contain: inline-size; }
+.pictures .grid-container {
+  grid-template-columns: none !important; grid-auto-flow: column; grid-auto-columns: minmax(84px, 118px);
+  overflow-x: auto; max-width: 100%;
+}
 .work { padding: 10px 14px; border: 1px solid var(--border-color-primary); border-radius: 8px; }
 .work progress { width: 100%; height: 12px; accent-color: var(--color-accent); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px 18px; margin: 4px 0; }

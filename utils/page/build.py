@@ -2,12 +2,12 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gradio as gr
 
-from utils.dubbing import DubbingOptions, LoadSettings
+from utils.dubbing import DubbingOptions, FitSettings, LoadSettings
 from utils.page.browser import CSS, HEAD
 from utils.page.device_queue import DeviceQueue
 from utils.page.engine import PageEngine
@@ -31,6 +31,7 @@ def serve(
     options: DubbingOptions,
     weights: Sequence[Path],
     run_settings: type,
+    fit: Callable[..., Path],
     block: bool = True,
 ) -> tuple[gr.Blocks, PageFolder, str]:
     """Load the engine and serve the page.
@@ -41,6 +42,7 @@ def serve(
         options: what visitors start from.
         weights: files to choose from, the first one is loaded.
         run_settings: dataclass with the option save_face_video.
+        fit: dataset.fitting.fit_to_source, which this layer cannot import.
         block: serve until interrupted, then empty the folder; else return at once.
 
     Returns:
@@ -51,7 +53,7 @@ def serve(
     """
     folder = PageFolder(settings.page_dir, 60 * settings.keep_minutes)
     try:
-        engine = PageEngine(load_settings, options, weights, folder)
+        engine = PageEngine(load_settings, options, weights, folder, fit)
         os.environ["GRADIO_TEMP_DIR"] = str(folder.uploads)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -86,6 +88,8 @@ def serve(
 def make_page(settings: PageSettings, engine: PageEngine, run_settings: type) -> tuple[gr.Blocks, gr.I18n]:
     """All components with their handlers, and the texts."""
     fields = page_options(DubbingOptions)
+    if settings.max_fit_minutes > 0:
+        fields["fit"] = page_options(FitSettings)["fit"]
     fields["save_face_video"] = page_options(run_settings)["save_face_video"]
     words = translations()
     for text in words.values():

@@ -1,6 +1,6 @@
 """The page's use of the dubbing engine: what a visitor asked for in, files and pictures out. No dubbing logic."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from utils.dubbing import Dubber, DubbingJob, DubbingOptions, DubbingReport, LoadSettings, load_dubber
 from utils.dubbing.references import parse_reference_frames
+from utils.dubbing.settings import FitSettings
 from utils.face.analysis import AnalyzedVideo, landmark_cache
 from utils.face.openface_csv import read_openface_csv
 from utils.page.folder import PageFolder
@@ -69,24 +70,33 @@ class PageEngine:
         options: how to dub where a visitor chooses nothing else.
         weights: files that are offered, the first one at the start.
         folder: takes landmarks and results.
+        fit: dataset.fitting.fit_to_source, which this layer cannot import.
 
     Raises:
         UserError: unusable weights, device or feature model.
     """
 
-    def __init__(self, settings: LoadSettings, options: DubbingOptions, weights: Sequence[Path], folder: PageFolder):
+    def __init__(
+        self,
+        settings: LoadSettings,
+        options: DubbingOptions,
+        weights: Sequence[Path],
+        folder: PageFolder,
+        fit: Callable[..., Path],
+    ):
+        self._fit = fit
         self._settings = replace(settings, landmark_dir=folder.landmarks)
         self.options = options
         self.weights = {path.name: path for path in reversed(weights)}
         self.folder = folder
         self._loaded: tuple[Path, Dubber] | None = None
-        self._dubber(weights[0].name)
+        self._dubber(self.weights[weights[0].name])
 
     def look(
         self, weights: str, source: Path, landmarks: Path | None, options: DubbingOptions, progress: Progress
     ) -> Look:
         """Find faces and reference frames; raises UserError."""
-        analyzed, references = self._dubber(weights).prepare(source, landmarks, options, progress)
+        analyzed, references = self._dubber(self.weights[weights]).prepare(source, landmarks, options, progress)
         reader = analyzed.reader
         table = read_openface_csv(landmarks or landmark_cache(source, self.folder.landmarks))
         timeline = evenly_spaced(len(analyzed.plan.radius), TIMELINE_FRAMES)
@@ -99,16 +109,22 @@ class PageEngine:
             frame_pictures(reader, timeline),
         )
 
-    def dub(self, weights: str, job: DubbingJob, options: DubbingOptions, progress: Progress) -> Dubbed:
-        """Dub; raises UserError."""
-        dubber = self._dubber(weights)
+    def dub(
+        self, weights: str, minutes: float | None, job: DubbingJob, options: DubbingOptions, progress: Progress
+    ) -> Dubbed:
+        """Dub, with weights fitted to the person for so many minutes if wanted; raises UserError."""
+        path = self.weights[weights]
+        if minutes is not None:
+            fitting = FitSettings(minutes, self.folder.fitted)
+            start = replace(self._settings, pretrained_clip_DINet_path=path)
+            path = self._fit(job.source, fitting, start, options, progress, job.landmark_path)
+        dubber = self._dubber(path)
         progress("speech", 0, 0)  # the engine's first stage, which reports nothing
         report = dubber.dub(job, options, progress)
         progress("moments", 0, 0)
         return Dubbed(report, job.face_video, moments(report.result))
 
-    def _dubber(self, weights: str) -> Dubber:
-        path = self.weights[weights]
+    def _dubber(self, path: Path) -> Dubber:
         if self._loaded is None or self._loaded[0] != path:
             self._loaded = None  # the old network's memory is free before the new one is read
             self._loaded = path, load_dubber(replace(self._settings, pretrained_clip_DINet_path=path), self.options)

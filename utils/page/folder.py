@@ -30,6 +30,7 @@ class PageFolder:
         self.path = path.absolute()
         self.uploads = self.path / "files"
         self.landmarks = self.path / "landmarks"
+        self.fitted = self.path / "fitted"
         self._results = self.uploads / "results"  # below the uploads: served from where they are, without a copy
         self._keep_seconds = keep_seconds
         self._closed = threading.Event()
@@ -53,7 +54,7 @@ class PageFolder:
 
     def empty(self) -> None:
         """Delete all files."""
-        for folder in (self.uploads, self.landmarks):
+        for folder in (self.uploads, self.landmarks, self.fitted):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
 
@@ -65,7 +66,7 @@ class PageFolder:
     def sweep(self) -> None:
         """Delete what has not been written to or used for too long, and folders left empty."""
         oldest = time.time() - self._keep_seconds
-        for root in (self.uploads, self.landmarks):
+        for root in (self.uploads, self.landmarks, self.fitted):
             for path in sorted(root.rglob("*"), reverse=True):  # what lies in a folder before the folder
                 try:
                     if path.is_dir():

@@ -52,6 +52,7 @@ class _Request:
     landmarks: Path | None
     weights: str
     options: DubbingOptions
+    fit: float | None
     save_face_video: bool
 
 
@@ -141,7 +142,7 @@ class Handlers:
                 folder / f"{name}_synthetic_face.mp4" if asked.save_face_video else None,
             )
             session.dub_ticket = ticket = self._queue.submit(
-                lambda progress: self._engine.dub(asked.weights, job, asked.options, progress),
+                lambda progress: self._engine.dub(asked.weights, asked.fit, job, asked.options, progress),
                 lambda succeeded: None if succeeded else shutil.rmtree(folder),
             )
         except (UserError, QueueFullError) as error:
@@ -259,13 +260,16 @@ class Handlers:
         seconds = _seconds(source, self._settings.max_source_seconds, _SOURCE)
         landmarks = given[layout.landmarks] and self._upload(given[layout.landmarks], _LANDMARKS, "", language)
         values = {name: read_field(field, given[layout.options[name]]) for name, field in self._options.items()}
-        save_face_video = values.pop("save_face_video")
+        save_face_video, fit = values.pop("save_face_video"), values.pop("fit", None)
+        if fit is not None and fit > self._settings.max_fit_minutes:
+            raise UserError(f"--fit: {fit:g} minutes, at most {self._settings.max_fit_minutes:g} are given here")
         return _Request(
             source,
             round(25 * seconds),
             landmarks,
             given[layout.weights],
             DubbingOptions(**values),
+            fit,
             save_face_video,
         )
 

@@ -41,7 +41,8 @@ def work(ticket: Ticket, frames: int, language: str) -> str:
     parts = [stage]
     if total:
         done = min(done, total)
-        parts.append(say("of", language, done=done, total=total))
+        unit = "of_seconds" if ticket.stage.endswith("seconds") else "of"
+        parts.append(say(unit, language, done=done, total=total))
     elif done:
         parts.append(say("count", language, done=done))
     left = ticket.seconds_left(total)

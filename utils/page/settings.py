@@ -18,6 +18,9 @@ class PageSettings:
     max_upload_mb: int = option(500, type=positive_int, help="largest upload, in megabytes")
     max_source_seconds: int = option(600, type=positive_int, help="longest source video, in seconds")
     max_speech_seconds: int = option(600, type=positive_int, help="longest speech, in seconds")
+    max_fit_minutes: float = option(
+        10.0, type=float, help="longest training that a visitor may ask for with fit, in minutes; 0: none"
+    )
     max_waiting: int = option(20, type=positive_int, help="how many may wait in the queue; further ones are refused")
     keep_minutes: int = option(60, type=positive_int, help="uploads and results are deleted after this many minutes")
     page_dir: Path = option(

@@ -53,6 +53,8 @@ _TEXTS = {
     "stage_landmarks": ("Looking for the face", "检测人脸"),
     "stage_read": ("Reading the video", "读取视频"),
     "stage_dub": ("Dubbing", "生成配音"),
+    "stage_fit, seconds": ("Fitting the weights to this person", "针对此人微调权重"),
+    "of_seconds": ("{done} of {total} s", "{done} / {total} 秒"),
     "stage_speech": ("Listening to the speech", "分析语音"),
     "stage_moments": ("Finishing", "收尾"),
     "of": ("frame {done} of {total}", "第 {done} / {total} 帧"),
@@ -98,6 +100,7 @@ _OPTIONS_ZH = {
     "crf": "H.264 质量，越小越好",
     "preset": "编码预设：速度与文件大小的权衡",
     "video_codec": "编码器，例如 libx264 或 h264_nvenc",
+    "fit": "先用原视频训练若干分钟，使权重适应此人；嘴唇更清晰、动作更自然。空：不训练",
     "source_openface_landmark_path": "原视频的 OpenFace csv；没有则自动检测关键点",
     "save_face_video": "同时保存生成的人脸视频",
 }
