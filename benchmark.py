@@ -155,7 +155,8 @@ def measure_dubbing(
     """Frames per second of a whole dub with landmarks at hand, published and ours by precision, and where time goes."""
     from utils.benchmark.published_inference import PublishedDubbing
     from utils.device import default_batch_size
-    from utils.dubbing.engine import Dubber, Speech
+    from utils.dubbing.engine import Dubber
+    from utils.dubbing.run import Speech
     from utils.dubbing.settings import DubbingJob, DubbingOptions
     from utils.training.log import peak_memory
 

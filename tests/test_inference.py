@@ -23,8 +23,9 @@ from models.syncnet import SyncNet
 from utils.checkpoints import Metadata, write_checkpoint
 from utils.dubbing import DubbingJob, DubbingOptions, LoadSettings, load_dubber
 from utils.dubbing import engine as dubbing
-from utils.dubbing.engine import Dubber, Speech, forward_backward
+from utils.dubbing.engine import Dubber
 from utils.dubbing.job_list import ListedJob, read_jobs
+from utils.dubbing.run import Speech, forward_backward
 from utils.errors import UserError, run_script
 from utils.face.crop_geometry import mouth_region
 from utils.media.video_reader import VideoReader

@@ -3,88 +3,36 @@
 The command line, the tests and any other front end call `Dubber.dub`.
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
 from utils.device import default_batch_size
-from utils.dubbing.blending import first_seen_row, match_colour, paste_face, paste_mask
-from utils.dubbing.face_blend import FaceBlender, GeneratedFace
-from utils.dubbing.face_geometry import FaceGeometry
 from utils.dubbing.generator import MouthGenerator
-from utils.dubbing.lip_detail import BANK_SIZE
 from utils.dubbing.references import parse_reference_frames, random_references, spread_references
+from utils.dubbing.run import DubRun, Speech
 from utils.dubbing.settings import DubbingJob, DubbingOptions, DubbingReport
-from utils.dubbing.silence import closed_lips, find_pauses
 from utils.errors import UserError, blame, require_file, require_result
 from utils.face.analysis import AnalyzedVideo, analyze_video
-from utils.face.crop import FaceCrop, cut_face
+from utils.face.crop import cut_face
 from utils.face.crop_geometry import network_size
 from utils.face.landmarks import UnknownFaceError
 from utils.face.openface_csv import LandmarkFileError
 from utils.files import file_fingerprint, file_keys
-from utils.media.audio import load_waveform
-from utils.media.images import crops_to_tensor, tensor_to_crops
-from utils.media.video_reader import Frame
-from utils.media.video_writer import EncoderSettings, VideoWriter
-from utils.media.yuv import Colour, set_rgb_patch
-from utils.pipeline import StageTimer, batched, in_background, limit_heap_fragmentation
+from utils.media.images import crops_to_tensor
+from utils.pipeline import StageTimer, limit_heap_fragmentation
 from utils.progress import Progress
-from utils.speech.features import SpeechFeatures
 
 if TYPE_CHECKING:
     from utils.dubbing.streaming import StreamedFrame
 
 logger = logging.getLogger(__name__)
-
-QUEUED_BATCHES = 2
-"""Batches that each stage may be ahead of the next."""
-
-SPOKEN_SAMPLES = 16
-"""Faces generated beforehand, to learn what the network always gets wrong of this person."""
-
-AI_NOTE = "AI-generated: the mouth movements in this video were synthesised (DINet)"
-"""Comment in the metadata of every result."""
-
-_BT709 = Colour(matrix=1, primaries=1, transfer=1)
-
-
-@dataclass(frozen=True)
-class Speech:
-    """Driving audio: its features, its exact length in seconds, and the file that becomes the sound of the result."""
-
-    features: SpeechFeatures
-    duration: float
-    path: Path
-
-
-@dataclass
-class OutputFrame:
-    """One frame of the result on its way through the stages. `crop` is None where the frame is left as it is."""
-
-    time: float
-    source: Frame
-    crop: FaceCrop | None = None
-    network_crop: np.ndarray | None = None
-    face: np.ndarray | None = None
-    yuv: np.ndarray | None = None
-
-    @property
-    def index(self) -> int:
-        """Number of the source's frame."""
-        return self.source.index
-
-    def generated(self) -> GeneratedFace:
-        """The frame as the face blender takes it."""
-        return GeneratedFace(self.index, self.source.yuv, self.crop.box, self.network_crop, self.face)
 
 
 def _check_results(job: DubbingJob) -> None:
@@ -100,14 +48,6 @@ def _check_results(job: DubbingJob) -> None:
             if any(file_keys(result) & file_keys(path) for path in used):
                 raise UserError(f"{result} is to be read and to be written; give the result another name")
             used.append(result)
-
-
-def forward_backward(count: int, frames: int) -> Iterator[int]:
-    """Yield `count` positions in a clip of `frames` frames played forward, backward, forward, and so on."""
-    period = max(1, 2 * frames - 2)
-    for tick in range(count):
-        position = tick % period
-        yield position if position < frames else period - position
 
 
 class Dubber:
@@ -259,140 +199,3 @@ class Dubber:
         stacked = np.stack([crops[frame] for frame in chosen])
         self.generator.set_references(crops_to_tensor(stacked, self.generator.device))
         return chosen
-
-
-class DubRun:
-    """One dub: the frames of the result, and their way into a file."""
-
-    def __init__(
-        self,
-        job: DubbingJob,
-        options: DubbingOptions,
-        source: AnalyzedVideo,
-        speech: Speech,
-        generator: MouthGenerator,
-        timer: StageTimer,
-    ):
-        self.rate = options.fps or source.reader.info.rate
-        self.count = max(1, round(speech.duration * self.rate))
-        self._job, self._options, self._source, self.speech = job, options, source, speech
-        self._generator, self._timer = generator, timer
-        whole = options.blend == "hard" or job.face_video is not None
-        self._first_row = 0 if whole else first_seen_row(generator.mouth_region_size)
-        self._face_blender: FaceBlender | None = None
-        self._pauses = np.empty((0, 2))
-
-    def frames(self) -> Iterator[list[OutputFrame]]:
-        """Yield the frames of the result in batches; every stage before the last runs in a thread of its own."""
-        self.learn_face()
-        if self._options.blend == "face" and self._options.silence == "close":
-            self._pauses = find_pauses(load_waveform(self.speech.path, self._job.audio_option))
-        played = self._timer.timed("decode", self.play(self.count))
-        frames = (OutputFrame(float(number / self.rate), frame) for number, frame in enumerate(played))
-        return self.process(frames)
-
-    def learn_face(self) -> None:
-        """Prepare the blending, where the options choose one that learns from the source."""
-        if self._options.blend == "face":
-            begin = time.perf_counter()
-            self._face_blender = self._make_face_blender()
-            self._timer.add("learn the face", time.perf_counter() - begin)
-
-    def play(self, count: int) -> Iterator[Frame]:
-        """The source's frames for `count` frames of the result."""
-        reader = self._source.reader
-        timeline = reader.timeline(self.rate)
-        return reader.play(int(timeline[position]) for position in forward_backward(count, len(timeline)))
-
-    def process(self, frames: Iterator[OutputFrame]) -> Iterator[list[OutputFrame]]:
-        """Dub frames as they come, in batches; every stage before the last runs in a thread of its own."""
-        timer = self._timer
-        batches = in_background(batched(frames, self._options.batch_size), QUEUED_BATCHES)
-        batches = in_background(timer.apply("crop", self._cut, batches), QUEUED_BATCHES)
-        batches = in_background(timer.apply("generator", self._generate, batches), QUEUED_BATCHES)
-        return in_background(timer.apply("blend", self._blend, batches), QUEUED_BATCHES)
-
-    def write(self, batches: Iterator[list[OutputFrame]], progress: Progress) -> int:
-        """Encode the frames; returns how many were left as they were."""
-        info, job, options = self._source.reader.info, self._job, self._options
-        encoder = EncoderSettings(options.crf, options.preset, options.video_codec)
-        given = {"audio_path": self.speech.path, "duration": self.speech.duration, "comment": AI_NOTE}
-        given["encoder"] = encoder
-        untouched = done = 0
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(contextlib.closing(batches))
-            size = info.width, info.height
-            writer = VideoWriter(job.result, *size, self.rate, info.colour, info.sample_aspect_ratio, **given)
-            video = stack.enter_context(writer)
-            faces = None
-            if job.face_video is not None:
-                height, width = network_size(self._generator.mouth_region_size)
-                faces = stack.enter_context(VideoWriter(job.face_video, width, height, self.rate, _BT709, **given))
-            for batch in batches:
-                begin = time.perf_counter()
-                for frame in batch:
-                    video.write(frame.yuv)
-                    if faces is not None:
-                        faces.write(self._face_alone(frame))
-                    untouched += frame.crop is None
-                self._timer.add("encode", time.perf_counter() - begin)
-                done += len(batch)
-                progress("dub", done, self.count)
-        return untouched
-
-    def _cut(self, batch: list[OutputFrame]) -> list[OutputFrame]:
-        plan = self._source.plan
-        for frame in batch:
-            if plan.weight[frame.index] > 0:
-                frame.crop = cut_face(frame.source.yuv, plan.box(frame.index), self._source.reader.info.colour)
-                frame.network_crop = frame.crop.resized(*network_size(self._generator.mouth_region_size))
-        return batch
-
-    def _generate(self, batch: list[OutputFrame]) -> list[OutputFrame]:
-        faces = [frame for frame in batch if frame.crop is not None]
-        if faces:
-            windows = torch.from_numpy(self.speech.features.window(np.array([frame.time for frame in faces])))
-            crops = crops_to_tensor(np.stack([frame.network_crop for frame in faces]), self._generator.device)
-            made = self._generator(crops, windows.to(self._generator.device), self._first_row)
-            if self._options.blend != "hard":
-                made = match_colour(made, crops, self._generator.mouth_region_size)
-            for frame, face in zip(faces, tensor_to_crops(made), strict=True):
-                frame.face = face
-        return batch
-
-    def _blend(self, batch: list[OutputFrame]) -> list[OutputFrame]:
-        plan, colour = self._source.plan, self._source.reader.info.colour
-        for frame in batch:
-            frame.yuv = frame.source.yuv
-            if frame.crop is None:
-                continue
-            weight = float(plan.weight[frame.index])
-            if self._face_blender is None:
-                mask = paste_mask(int(plan.radius[frame.index]), self._options.blend)
-                frame.yuv = paste_face(frame.source.yuv, frame.crop, frame.face, mask, weight, colour)
-            else:
-                closed = closed_lips(np.array([frame.time]), self._pauses)
-                frame.yuv = self._face_blender.blend(frame.generated(), weight, float(closed[0]))
-        return batch
-
-    def _make_face_blender(self) -> FaceBlender:
-        """Read frames of the source, spread over the shapes of its mouth, for the blender to learn from."""
-        reader, plan = self._source.reader, self._source.plan
-        geometry = FaceGeometry(plan, self._source.shots)
-        chosen = geometry.lip_samples(BANK_SIZE)
-        lips = self._cut([OutputFrame(0.0, frame) for frame in reader.play(chosen)])
-        moments = np.linspace(0, self.speech.duration, SPOKEN_SAMPLES)
-        picks = np.linspace(0, len(lips) - 1, SPOKEN_SAMPLES).round().astype(int)
-        spoken = [replace(lips[pick], time=float(moment)) for pick, moment in zip(picks, moments, strict=True)]
-        for batch in batched(spoken, self._options.batch_size):
-            self._generate(batch)
-        size, colour = self._generator.mouth_region_size, reader.info.colour
-        return FaceBlender(geometry, size, colour, *([f.generated() for f in part] for part in (lips, spoken)))
-
-    def _face_alone(self, frame: OutputFrame) -> np.ndarray:
-        """The generated face alone as a frame (I420); black where the frame was left as it is."""
-        height, width = network_size(self._generator.mouth_region_size)
-        face = frame.face if frame.face is not None else np.zeros((height, width, 3), np.uint8)
-        yuv = np.empty((height * 3 // 2, width), np.uint8)
-        set_rgb_patch(yuv, 0, 0, face, _BT709)
-        return yuv

@@ -9,8 +9,9 @@ from models.dinet import FEATURE_CHANNELS, DINet
 from models.inference_form import optimize_for_inference
 from utils.checkpoints import EMA_SUFFIX, Metadata, check_fits, load_network, read_checkpoint
 from utils.device import choose_device, choose_dtype
-from utils.dubbing.engine import Dubber, Speech
+from utils.dubbing.engine import Dubber
 from utils.dubbing.generator import DINetMouthGenerator
+from utils.dubbing.run import Speech
 from utils.dubbing.settings import DubbingOptions, LoadSettings, default_weights
 from utils.errors import UserError
 from utils.speech.extractor import FeatureExtractor

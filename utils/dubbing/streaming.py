@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.dubbing.engine import Dubber, DubRun, OutputFrame, Speech
+from utils.dubbing.engine import Dubber
+from utils.dubbing.run import DubRun, OutputFrame, Speech
 from utils.dubbing.settings import EXAMPLE_AUDIO, DubbingJob, DubbingOptions
 from utils.errors import UserError, blame
 from utils.media.audio import load_waveform

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from utils.dubbing.engine import Dubber, Speech
+from utils.dubbing.engine import Dubber
+from utils.dubbing.run import Speech
 from utils.dubbing.settings import DubbingJob, DubbingOptions
 from utils.errors import UserError
 from utils.evaluation.clips import cut_audio, video_seconds
