@@ -66,7 +66,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     data = open_training_data(samples, loading, dist_info, device)
     metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel)
 
-    # Networks and losses
+    # Networks and losses: a call of the step is one step of the training
     torch.manual_seed(loading.seed)
     networks = TrainingNetworks(
         make_dinet_networks(sizes, data.kind.channels, clip=True),
@@ -84,7 +84,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
         pretrained.load_lip_supervision(lips, metadata),
     )
 
-    # The loop
+    # The loop: epochs, learning-rate schedule (optimizer.learning_rate_factor), checkpoints, reports
     run = make_settings(settings.TrainingSettings, options)
     trainer = Trainer("netG", step, networks, data.train, data.held_out, run, metadata, dist_info)
     if not trainer.resume():

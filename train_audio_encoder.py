@@ -51,7 +51,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     loading = make_settings(LoadingSettings, options, augment="none", cache="none", mouth_region_size=64)
     data = open_training_data(samples, loading, dist_info, device)
 
-    # Network and loss
+    # Network and loss: a call of the step is one step of the training
     torch.manual_seed(loading.seed)
     networks = TrainingNetworks(
         {AUDIO_ENCODER: AudioToLipShape(data.kind.channels, LIP_SHAPE_VALUES, stage.dropout)},
@@ -62,7 +62,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     )
     step = LipStep(networks, AUDIO_ENCODER, "audio", {"opening": lambda shapes: opening_and_width(shapes)[0]})
 
-    # The loop
+    # The loop: epochs, learning-rate schedule (optimizer.learning_rate_factor), checkpoints, reports
     run = make_settings(settings.TrainingSettings, options)
     metadata = pretrained.make_metadata(None, data.kind)
     trainer = Trainer("audio_encoder", step, networks, data.train, data.held_out, run, metadata, dist_info)

@@ -49,7 +49,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     samples = partial(MouthSamples, landmark_dirs=stage.openface_landmark_dir)
     data = open_training_data(samples, loading, dist_info, device)
 
-    # Network and loss
+    # Network and loss: a call of the step is one step of the training
     torch.manual_seed(loading.seed)
     networks = TrainingNetworks(
         {LIP_REGRESSOR: LipShapeRegressor(stage.dropout)},
@@ -61,7 +61,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     measures = {"opening": lambda lips: lips[:, 0], "width": lambda lips: lips[:, 1]}
     step = LipStep(networks, LIP_REGRESSOR, "mouths", measures, degrade)
 
-    # The loop
+    # The loop: epochs, learning-rate schedule (optimizer.learning_rate_factor), checkpoints, reports
     run = make_settings(settings.TrainingSettings, options)
     metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind)
     trainer = Trainer("mouth_reader", step, networks, data.train, data.held_out, run, metadata, dist_info)

@@ -59,7 +59,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     loading = make_settings(LoadingSettings, options)
     data = open_training_data(samples, loading, dist_info, device, held_out)
 
-    # Network and losses
+    # Network and losses: a call of the step is one step of the training
     torch.manual_seed(loading.seed)
     syncnet = SyncNet(in_channel_audio=data.kind.channels)
     first = list(data.train.validation(INIT_SAMPLES))
@@ -73,7 +73,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     )
     step = SyncStep(networks, stage.lamb_lips, stage.lamb_contrast)
 
-    # The loop
+    # The loop: epochs, learning-rate schedule (optimizer.learning_rate_factor), checkpoints, reports
     metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind)
     run = make_settings(settings.TrainingSettings, options)
     trainer = Trainer("syncnet", step, networks, data.train, data.held_out, run, metadata, dist_info)
