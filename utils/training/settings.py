@@ -272,6 +272,8 @@ DEFAULT_LIP_AMPLITUDE, DEFAULT_UNPAIRED_AUDIO = 2.0, 0.5
 
 
 def _folder_or_off(text: str) -> Path | None:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; name a folder, or off")
     return None if text == "off" else Path(text)
 
 
