@@ -110,11 +110,10 @@ def smooth_points(points: np.ndarray, shots: np.ndarray) -> np.ndarray:
     filled = np.where(known, points, 0)
     total, weights = np.zeros(points.shape), np.zeros(known.shape)
     reach = round(3 * SMOOTHING_FRAMES)
+    reach = min(reach, len(points) - 1)
     for shift in range(-reach, reach + 1):
         here = slice(max(0, -shift), len(points) - max(0, shift))
         there = slice(max(0, shift), len(points) + min(0, shift))
-        if len(points[here]) == 0:
-            continue
         same = known[there] & (shots[here] == shots[there])[:, None, None]
         weight = np.exp(-0.5 * (shift / SMOOTHING_FRAMES) ** 2) * same
         total[here] += weight * filled[there]
