@@ -360,7 +360,8 @@ def test_a_video_that_lies_where_it_belongs_stays(talk, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("--extract_audio", "--source_video_dir: .* does not exist"),
+        ("--extract_audio", "--source_video_dir: no videos in .* nor "),
+        ("--extract_audio --source_video_dir none", "--source_video_dir: none does not exist"),
         ("--all --source_video_dir empty", "--source_video_dir: empty holds no videos"),
         ("--extract_deep_speech --source_video_dir videos", "--deep_speech_model: .*output_graph.pb does not exist"),
         ("--extract_audio --source_video_dir videos --audio_dir file", "--audio_dir: file is, or lies below, a file"),

@@ -87,13 +87,30 @@ def structural_similarity(
 
 def _similarity(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """SSIM, and its contrast and structure part alone, of all windows inside float32 [h, w, 3]."""
+    # In place, because fresh arrays of this size cost as much as the arithmetic: the system has to map their pages.
     mean_x, mean_y = _windowed(x), _windowed(y)
     product = mean_x * mean_y
-    squares = mean_x * mean_x + mean_y * mean_y
-    variances = _windowed(x * x + y * y) - squares
-    covariance = _windowed(x * y) - product
-    contrast = (2 * covariance + _CONTRAST) / (variances + _CONTRAST)
-    return (2 * product + _LUMINANCE) / (squares + _LUMINANCE) * contrast, contrast
+    squares = _sum_of_squares(mean_x, mean_y, mean_x, mean_y)
+    values = np.empty_like(x)
+    variances = _windowed(_sum_of_squares(x, y, values, np.empty_like(x)))
+    variances -= squares
+    contrast = _windowed(np.multiply(x, y, out=values))
+    contrast -= product
+    for offset, numerator, denominator in ((_CONTRAST, contrast, variances), (_LUMINANCE, product, squares)):
+        numerator *= 2
+        numerator += offset
+        denominator += offset
+        numerator /= denominator
+    product *= contrast
+    return product, contrast
+
+
+def _sum_of_squares(x: np.ndarray, y: np.ndarray, result: np.ndarray, spare: np.ndarray) -> np.ndarray:
+    """x * x + y * y, written to `result`; `spare` is overwritten."""
+    np.multiply(x, x, out=result)
+    np.multiply(y, y, out=spare)
+    result += spare
+    return result
 
 
 def _windowed(image: np.ndarray) -> np.ndarray:
@@ -130,7 +147,10 @@ class Flicker:
         self._images.append(image.astype(np.int16))
         if len(self._images) == 3:
             before, now, after = self._images
-            self.values.append(float(np.abs(2 * now - before - after).mean()) / 2)
+            change = 2 * now
+            change -= before
+            change -= after
+            self.values.append(float(np.abs(change, out=change).mean()) / 2)
 
 
 def mean_scores(scores: list[ImageScores]) -> ImageScores:
