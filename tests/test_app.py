@@ -14,9 +14,12 @@ from helpers.browser import open_browser, require_browser
 from helpers.sample_media import write_face_video, write_speech
 
 from config.inference import RunSettings
-from utils.dubbing import DubbingOptions, LoadSettings
+from utils.dubbing import DubbingOptions, FitSettings, LoadSettings
 from utils.dubbing.settings import SHIPPED_WEIGHTS
 from utils.errors import UserError
+from utils.media.images import write_png
+from utils.media.video_reader import VideoReader
+from utils.media.yuv import rgb_patch
 from utils.page.folder import PageFolder
 from utils.page.settings import PageSettings
 
@@ -29,6 +32,9 @@ def media(tmp_path_factory):
     write_face_video(folder / "face.mp4", frames=12)
     write_speech(folder / "speech.wav", 1.0)
     write_speech(folder / "long.wav", 25.0)
+    write_face_video(folder / "spoken.mp4", frames=10, size=128, audio=write_speech(folder / "short.wav", 0.4))
+    first = next(VideoReader(folder / "face.mp4").frames())
+    write_png(folder / "face.png", rgb_patch(first.yuv, 0, 512, 0, 512, VideoReader(folder / "face.mp4").info.colour))
     (folder / "wrong.mp4").write_text("not a video")
     return folder
 
@@ -91,6 +97,7 @@ def test_upload_dub_and_watch(visit, media, page):
 
     browser.wait(in_step, 20, "the result plays, and the source with it")
     assert len(browser.all("#moments img")) == 8
+    assert browser.one("#dub").is_enabled() and not browser.one("#cancel").is_enabled()
     figures = browser.text("#figures")
     assert "frames dubbed per second" in figures and "25" in figures.split()
     link = browser.one("#download a[download], a#download[download], #download").get_attribute("href")
@@ -162,6 +169,29 @@ def test_phone_in_chinese(visit, media):
     # Not window.innerWidth: a phone zooms out until everything fits.
     assert browser.script("return document.documentElement.scrollWidth") == 390
     assert browser.script("return document.querySelector('#result-view video').getBoundingClientRect().right") <= 390
+
+
+def test_picture_and_sound_of_a_video(visit, media):
+    """The other tabs: what is given there is dubbed as well."""
+    browser = visit()
+    browser.click("#tab-picture-button, [role=tab][aria-controls=tab-picture]")
+    browser.upload("#source-picture", media / "face.png")
+    browser.wait(lambda: browser.all("#faces button img"), 60, "the face")
+    browser.click("#tab-sound-of-video-button, [role=tab][aria-controls=tab-sound-of-video]")
+    browser.upload("#speech-video", media / "spoken.mp4")
+    browser.one("#speech-video video", 30)
+    browser.click("#dub")
+    browser.wait(lambda: browser.text("#status").startswith("Done"), 120, "the dub")
+    browser.one("#source-picture-view img", 20)
+
+
+def test_every_option_is_explained_in_chinese():
+    from utils.page.option_fields import option_help, page_options
+    from utils.page.texts import translations
+
+    options = page_options(DubbingOptions) | page_options(FitSettings, without=("fitted_dir",))
+    missing = option_help(options).keys() - translations()["zh"].keys()
+    assert not missing, "a new option needs its Chinese text in utils/page/texts.py, _OPTIONS_ZH"
 
 
 def test_keyboard_and_labels(visit):

@@ -60,7 +60,8 @@ def stream(
         speech_sample: recording of this voice and microphone, whose level then counts for the whole stream. With None
             the level is that of the speech so far: the first second of it may move the mouth too much. The blending
             "face" tries the network on the sample, else on the example.
-        options: how to dub; encoding does not matter. `batch_size` None: as many frames as threads compute.
+        options: how to dub. Encoding does not matter, nor does `silence`: whether a pause becomes long is known too
+            late. `batch_size` None: as many frames as threads compute.
 
     Raises:
         UserError: unusable source or sample; weights for other features.
@@ -77,7 +78,8 @@ def stream(
     analyzed, _ = dubber.prepare(source, None, options)
     rate = options.fps or analyzed.reader.info.rate
     together = options.batch_size or getattr(dubber.generator, "threads", 1)
-    options = replace(options, batch_size=max(1, min(together, 1 + int((MAX_DELAY - LOOK_AHEAD) * rate))))
+    together = max(1, min(together, 1 + int((MAX_DELAY - LOOK_AHEAD) * rate)))
+    options = replace(options, batch_size=together, silence="keep")
     run = DubRun(DubbingJob(source, sample.path, source), options, analyzed, sample, dubber.generator, StageTimer())
     run.learn_face()
     features = MelStream(level)

@@ -116,6 +116,7 @@ def _connect(page: gr.Blocks, handlers: Handlers) -> None:
         layout.references,
         layout.timeline,
         layout.frame,
+        layout.frame_picture,
         layout.more,
         layout.dub,
         layout.cancel,

@@ -17,6 +17,7 @@ from utils.page.pictures import (
     FoundFace,
     evenly_spaced,
     face_pictures,
+    face_region,
     find_faces,
     frame_pictures,
     moments,
@@ -122,7 +123,10 @@ class PageEngine:
         progress("speech", 0, 0)  # the engine's first stage, which reports nothing
         report = dubber.dub(job, options, progress)
         progress("moments", 0, 0)
-        return Dubbed(report, job.face_video, moments(report.result))
+        analyzed, _ = dubber.prepare(job.source, job.landmark_path, options)  # which the dubber has at hand
+        info = analyzed.reader.info
+        region = face_region(analyzed.plan, info.width, info.height)
+        return Dubbed(report, job.face_video, moments(report.result, region))
 
     def _dubber(self, path: Path) -> Dubber:
         if self._loaded is None or self._loaded[0] != path:

@@ -331,6 +331,7 @@ class Handlers:
             layout.references: self._reference_gallery(look, language),
             layout.timeline: gr.update(value=list(timeline), selected_index=None),
             layout.frame: gr.update(maximum=max(1, look.frames - 1), value=look.references[0]),
+            layout.frame_picture: look.picture(look.references[0]),
             layout.status: html.note(say("ready", language)),
         }
 

@@ -9,6 +9,7 @@ import numpy as np
 from utils.face.analysis import AnalyzedVideo
 from utils.face.crop import cut_face
 from utils.face.crop_geometry import CropBox
+from utils.face.crop_plan import CropPlan
 from utils.face.landmarks import LandmarkTable
 from utils.media.images import resize_image
 from utils.media.video_reader import Frame, VideoReader
@@ -81,12 +82,33 @@ def evenly_spaced(count: int, wanted: int) -> list[int]:
     return sorted({round(position) for position in np.linspace(0, count - 1, wanted)})
 
 
-def moments(path: Path) -> list[tuple[float, np.ndarray]]:
-    """Eight moments of a video: (seconds, picture)."""
+def face_region(plan: CropPlan, width: int, height: int) -> CropBox:
+    """The square, in a picture of that size, where the face is most of the time, with some of what is round it."""
+    points = plan.points[plan.usable]
+    left, top = np.percentile(points.min(1), 10, axis=0)
+    right, bottom = np.percentile(points.max(1), 90, axis=0)
+    side = min(1.7 * max(right - left, bottom - top), width, height)
+    box = []
+    for middle, size in (((top + bottom) / 2 - 0.05 * side, height), ((left + right) / 2, width)):
+        start = 2 * round(float(np.clip(middle - side / 2, 0, size - side)) / 2)
+        box += [start, min(size, start + 2 * max(1, round(side / 2)))]
+    return CropBox(*box)
+
+
+def moments(path: Path, region: CropBox) -> list[tuple[float, np.ndarray]]:
+    """Eight moments of a video: (seconds, picture of the region)."""
     reader = VideoReader(path)
     count = len(reader.times)
     frames = evenly_spaced(count, MOMENTS + 2)[1:-1] if count > MOMENTS + 1 else evenly_spaced(count, MOMENTS)
-    return list(zip((float(reader.times[frame]) for frame in frames), frame_pictures(reader, frames), strict=True))
+    pictures = _pictures(reader, frames)
+    bounds = region.top, region.bottom, region.left, region.right
+    return [
+        (
+            float(reader.times[frame]),
+            resize_image(rgb_patch(pictures[frame].yuv, *bounds, reader.info.colour), THUMBNAIL, THUMBNAIL),
+        )
+        for frame in frames
+    ]
 
 
 def _pictures(reader: VideoReader, frames: Sequence[int]) -> dict[int, Frame]:

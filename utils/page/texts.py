@@ -90,7 +90,9 @@ _TEXTS = {
 
 _OPTIONS_ZH = {
     "face": "要配音的人脸编号（face_id），有多张人脸时使用；空：最大的一张",
-    "blend": "feather：仅替换嘴部，边缘渐变并匹配颜色；hard：按论文发布的方式",
+    "blend": "face：只改变下半脸，皮肤与嘴唇保留原视频的细节；feather：替换整个嘴部区域，边缘渐变并匹配颜色；"
+    "hard：整个嘴部区域、硬边缘，按论文发布的方式",
+    "silence": "close：语音停顿超过 0.3 秒时嘴唇平滑闭合（blend 为 face 时）；keep：保持网络生成的样子",
     "crop_radius": "裁剪大小在一个镜头内固定（shot），或按论文发布的方式每五帧变化（window）",
     "reference_selection": "spread：从闭嘴到张嘴的清晰帧；random：按论文发布的方式，用 seed 抽取",
     "reference_frames": "最多五个参考帧（从 0 开始的帧号），例如 3,40,81；空：自动选择",

@@ -22,7 +22,7 @@ from utils.speech.features import KINDS, SpeechFeatures
 from utils.speech.mel import mel_features, mel_level
 from utils.speech.mel_stream import LOOK_AHEAD, MelStream
 
-LOSSLESS = DubbingOptions(crf=0, preset="ultrafast", batch_size=2, blend="feather")
+LOSSLESS = DubbingOptions(crf=0, preset="ultrafast", batch_size=2, blend="feather", silence="keep")
 
 
 @pytest.fixture(scope="module")
