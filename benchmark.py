@@ -154,11 +154,10 @@ def measure_dubbing(
 ) -> dict:
     """Frames per second of a whole dub with landmarks at hand, published and ours by precision, and where time goes."""
     from utils.benchmark.published_inference import PublishedDubbing
-    from utils.device import default_batch_size
+    from utils.device import default_batch_size, peak_memory
     from utils.dubbing.engine import Dubber
     from utils.dubbing.run import Speech
     from utils.dubbing.settings import DubbingJob, DubbingOptions
-    from utils.training.log import peak_memory
 
     channels = inputs.features.kind.channels
 
@@ -203,8 +202,7 @@ def inference(settings: InferenceBenchmark) -> dict:
 
     from utils.benchmark.clock import device_name, draw_stages, peak_flops
     from utils.benchmark.synthetic import dubbing_inputs
-    from utils.device import choose_device, choose_dtype
-    from utils.training.log import peak_memory
+    from utils.device import choose_device, choose_dtype, peak_memory
 
     device = choose_device(settings.device)
     if settings.threads is not None:

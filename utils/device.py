@@ -1,4 +1,6 @@
-"""Which device and number format the networks run in."""
+"""Device and number format of the networks, and the memory they take."""
+
+import sys
 
 import torch
 
@@ -45,3 +47,13 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 def default_batch_size(device: torch.device, threads: int) -> int:
     """Frames at a time where `--batch_size` is not given; on a CPU two for each thread, so that none waits long."""
     return 2 * threads if device.type == "cpu" else 16
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak memory in MiB: of the GPU, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    import resource  # Unix only
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)

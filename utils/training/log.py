@@ -2,14 +2,11 @@
 
 import json
 import logging
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from utils.files import atomic_path
 
@@ -77,14 +74,6 @@ def _open_tensorboard(folder: Path, step: int) -> Any:
         logger.warning("--tensorboard: the package tensorboard is not installed; the log goes to log.jsonl alone")
         return None
     return SummaryWriter(folder, purge_step=step + 1)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most memory used so far in MiB: of the GPU, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) >> 20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak >> (20 if sys.platform == "darwin" else 10)
 
 
 class MetricMeter:

@@ -13,12 +13,13 @@ import torch
 from tqdm import tqdm
 
 from utils.checkpoints import Metadata, write_checkpoint
+from utils.device import peak_memory
 from utils.distributed import DistInfo
 from utils.errors import UserError, make_folder
 from utils.files import atomic_path
 from utils.media.images import image_grid, write_png
 from utils.training.checkpoint_folder import CheckpointFolder
-from utils.training.log import MetricMeter, TrainingLog, peak_memory
+from utils.training.log import MetricMeter, TrainingLog
 from utils.training.networks import TrainingNetworks
 from utils.training.optimizer import MAX_SKIPPED_STEPS, learning_rate_factor
 from utils.training.pretrained import check_metadata
