@@ -1,6 +1,11 @@
 """Fixtures and options shared by all tests."""
 
+import os
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One worker per core: more threads would only wait for each other. Before torch and numpy are loaded.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
