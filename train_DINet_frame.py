@@ -51,7 +51,8 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     lips = make_settings(settings.LipSupervisionSettings, options).resolve()
     coarse = pretrained.read_coarse_checkpoint(make_settings(settings.CoarseSettings, options))
     sizes = pretrained.with_feature_channel(make_settings(settings.NetworkSettings, options), coarse)
-    check_sizes(sizes, loading.mouth_region_size, loading.batch_size, weights.lamb_gan > 0)
+    frames = loading.batch_size * stage.frames_per_sample
+    check_sizes(sizes, loading.mouth_region_size, frames, weights.lamb_gan > 0)
     perceptual = None
     if weights.lamb_perception:
         perceptual = load_perceptual_network(dinet.perceptual_weights, dist_info)

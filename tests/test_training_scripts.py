@@ -257,6 +257,15 @@ def test_lip_supervision_without_what_it_needs_is_refused(options, line, tmp_pat
     assert "\n" not in str(caught.value)
 
 
+def test_one_set_of_references_may_serve_several_frames(there):
+    losses = ("--lamb_perception", 0, "--lamb_mouth", 1, "--feature_channel", 32)
+    train_here(*frame_command(*losses, "--batch_size", 1, "--frames_per_sample", 2, "--max_steps", 2,
+                              "--val_samples", 2,
+                              "--val_data", "asserts/training_data/training_json.json"))  # fmt: skip
+    log = [json.loads(line) for line in Path("out/log.jsonl").read_text().splitlines()]
+    assert {"mouth", "g_dI"} <= log[1].keys() and any(line["kind"] == "validation" for line in log)
+
+
 def test_the_next_stage_starts_from_the_average(there):
     narrow = (*SMALL, "--augment_num", 1, "--batch_size", 2, "--lamb_perception", 0, "--feature_channel", 32)
     train_here("train_DINet_frame.py", *narrow, "--max_steps", 2, "--ema", 0.5, "--result_path", "first")
