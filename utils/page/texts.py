@@ -22,7 +22,7 @@ _TEXTS = {
     "sound_of_video": ("Sound of a video", "视频中的声音"),
     "speech_audio": ("Speech: a file, or recorded here", "语音：上传文件或现场录音"),
     "speech_video": ("Video whose sound is taken", "取其声音的视频"),
-    "faces": ("### Faces found, and in how many frames: choose one", "### 检测到的人脸及其出现比例：请选择一个"),
+    "faces": ("### Faces found: choose one", "### 检测到的人脸：请选择一个"),
     "references": ("### Reference frames: the looks of the face are taken from them", "### 参考帧：人脸外观取自这些帧"),
     "references_hint": (
         "To change one, click it, then choose another frame of the video below.",
