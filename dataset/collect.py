@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.manifest import Clip, Video
+from dataset.manifest import Clip, Video, open_feature_file
 from utils.data_processing.cached_results import read_record
 from utils.data_processing.settings import DataSettings, clip_name, frame_name
 from utils.errors import UserError
@@ -77,7 +77,7 @@ def _read_features(path: Path) -> np.ndarray:
     try:
         if path.suffix == ".txt":
             return np.loadtxt(path, ndmin=2)
-        return np.load(path, mmap_mode="r")
+        return open_feature_file(path)
     except FileNotFoundError:
         raise UserError(f"{path} is not there; run --extract_audio_feature or --extract_deep_speech") from None
     except (OSError, ValueError) as error:

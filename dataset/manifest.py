@@ -55,13 +55,9 @@ class Video:
         if self.feature_path is None:
             return self._joined_features
         try:
-            os.close(open_regular_file(self.feature_path))  # a pipe would be waited for
-            features = np.load(self.feature_path, mmap_mode="r")
-        except (OSError, ValueError, EOFError):
-            raise self._feature_error("cannot be read") from None
-        if not (isinstance(features, np.ndarray) and features.ndim == 2 and features.dtype.kind == "f"):
-            raise self._feature_error("are no array of numbers with two dimensions")
-        return features
+            return open_feature_file(self.feature_path)
+        except (OSError, ValueError) as error:
+            raise self._feature_error(f"cannot be read ({error})") from None
 
     @cached_property
     def first_rows(self) -> list[int]:
@@ -101,6 +97,25 @@ class Video:
             f"{self.feature_path}: speech features of {self.name} {problem}; "
             "run data_processing.py again for this video"
         )
+
+
+def open_feature_file(path: Path) -> np.ndarray:
+    """Return the speech features of a NumPy file as a memory map, float [T, channels].
+
+    Raises:
+        OSError: no regular file that can be read.
+        ValueError: a file of another kind, or a damaged one.
+    """
+    os.close(open_regular_file(path))  # a pipe would be waited for
+    try:
+        features = np.load(path, mmap_mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # bytes that only look like an array can raise nearly anything
+        raise ValueError("it is no NumPy file, or a damaged one") from error
+    if not (isinstance(features, np.ndarray) and features.ndim == 2 and features.dtype.kind == "f"):
+        raise ValueError("it is no array of numbers with two dimensions")
+    return features
 
 
 def write_manifest(path: Path, videos: list[Video]) -> None:
