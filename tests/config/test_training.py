@@ -1,6 +1,7 @@
 """Option parsers of the training scripts."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,19 @@ def test_options_come_from_a_file_too(tmp_path):
     (tmp_path / "options.txt").write_text("# a comment\n--mouth_region_size 128 --batch_size 3  # another\n")
     options = PARSERS["train_DINet_frame.py"]().parse_args([f"@{tmp_path / 'options.txt'}", "--batch_size", "4"])
     assert (options.mouth_region_size, options.batch_size) == (128, 4)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/small_data.md"])
+def test_documented_commands_are_understood(page, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    commands = re.findall(r"^python (train_\w+\.py) (.*)$", (PROJECT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(commands) >= 3
+    for script, options in commands:
+        PARSERS[script]().parse_args(shlex.split(options))
+
+
+def test_documented_options_of_small_data_exist():
+    known = {name for parser in PARSERS.values() for name in vars(parser().parse_args([]))}
+    text = (PROJECT / "docs/small_data.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`--(\w+)", text)) - {"help"}
+    assert len(named) > 15 and named <= known, named - known
