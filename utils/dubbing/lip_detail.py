@@ -26,6 +26,9 @@ COMPONENTS = 10
 """Principal components of a person's lips."""
 DEPARTURE = 1.1
 """Generated lips that depart from the mixtures further than real ones, by this factor, are drawn towards them."""
+MIN_SHARE = 0.5
+"""Lips of the source that move less than this fraction of the generated ones (a portrait, a silent person) show too few
+shapes: then the generated lips keep theirs."""
 MAX_GAIN = 2.0
 """How much further than the network paints it a component may be moved."""
 MIN_VARIETY = 8
@@ -94,6 +97,8 @@ class LipBank:
             return
         patches = np.stack([entry.patch for entry in self._entries])
         share = self._mixtures.calibrate(real, generated)
+        if share < MIN_SHARE:
+            return
         painted, known = self._mixtures.departure(generated).mean(), self._mixtures.departure(real).mean()
         if painted > DEPARTURE * known:
             # Frames that the mixtures were not made of depart further than those they were.
@@ -175,6 +180,8 @@ class _Mixtures:
         own, painted = self._coefficients(real), self._coefficients(generated)
         spread, painted_spread = own.std(0), painted.std(0)
         share = float(np.clip(np.linalg.norm(spread) / max(np.linalg.norm(painted_spread), 1e-6), 0, 1))
+        if share < MIN_SHARE:
+            return share
         self._gain = np.clip(spread / np.maximum(painted_spread, 1e-6), 1, MAX_GAIN)
         self._shift = share * (own.mean(0) - painted.mean(0))
         self._middle = painted.mean(0)

@@ -1,0 +1,70 @@
+"""The bank of a person's own lips."""
+
+import numpy as np
+import pytest
+
+from utils.dubbing.lip_detail import LipBank, LipFrame
+
+HEIGHT, WIDTH = 44, 52
+
+
+def lips(opening: float, level: float = 120.0) -> np.ndarray:
+    """A lip patch: a dark ellipse on skin, `opening` cells high."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    inside = ((x - 26) / 14) ** 2 + ((y - 19) / (1 + opening)) ** 2
+    luma = level - 80 / (1 + np.exp(np.minimum(8 * (inside - 1), 50)))
+    return np.dstack([luma, np.full_like(luma, -8), np.full_like(luma, 20)]).astype(np.float32)
+
+
+def bank(openings: np.ndarray) -> LipBank:
+    entries = []
+    for opening in openings:
+        details = [np.full((HEIGHT, WIDTH, channels), opening, np.float32) for channels in (1, 2)]
+        entries.append(LipFrame(float(opening), lips(opening), details, [(0, 0), (0, 0)], np.eye(2, 3)))
+    return LipBank(entries)
+
+
+def darkness(patch: np.ndarray) -> float:
+    return float((lips(0)[..., 0] - patch[..., 0]).clip(0).sum())
+
+
+def test_the_entry_with_the_same_opening_is_found_whatever_the_light():
+    found = bank(np.arange(12.0)).match(lips(7.0, level=90.0))
+    assert found.entry.opening == 7
+    assert np.median(found.trust[10:30, 12:40]) > 0.9
+
+
+def test_a_choice_stays_until_another_is_clearly_nearer_and_a_cut_ends_that():
+    lookup = bank(np.arange(12.0))
+
+    def afresh(opening: float) -> float:
+        lookup.forget()
+        return lookup.match(lips(opening)).entry.opening
+
+    barely_six = next(opening for opening in np.arange(5.0, 6.0, 0.005) if afresh(opening) == 6)
+    assert afresh(5.0) == 5
+    assert lookup.match(lips(barely_six)).entry.opening == 5
+    assert afresh(barely_six) == 6
+
+
+def test_generated_lips_that_move_too_little_move_as_far_as_real_ones():
+    lookup = bank(np.linspace(0, 11, 24))
+    openings = np.linspace(0, 10, 16)
+    timid = [3.0, 7.0]  # of what is 0 .. 10 in truth
+    lookup.learn(np.stack([lips(o) for o in openings]), np.stack([lips(3 + 0.4 * o) for o in openings]))
+    low, high = (darkness(lookup.corrected(lips(opening))) for opening in timid)
+    assert high - low > 1.5 * (darkness(lips(7)) - darkness(lips(3)))
+
+
+def test_lips_of_a_portrait_do_not_hold_the_generated_ones():
+    lookup = bank(np.full(24, 4.0) + 0.01 * np.arange(24))
+    lookup.learn(np.stack([lips(4.0 + 0.01 * n) for n in range(16)]), np.stack([lips(n / 2) for n in range(16)]))
+    for opening in (0.0, 4.0, 7.0):
+        assert lookup.corrected(lips(opening)) == pytest.approx(lips(opening), abs=0.5)
+
+
+def test_lips_close_as_far_as_the_source_shows():
+    lookup = bank(np.linspace(1, 11, 24))
+    assert darkness(lookup.corrected(lips(9), closed=1.0)) == pytest.approx(darkness(lips(1.2)), rel=0.15)
+    half = darkness(lookup.corrected(lips(9), closed=0.5))
+    assert darkness(lips(1)) < half < darkness(lips(9))
