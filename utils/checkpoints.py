@@ -211,7 +211,7 @@ def check_fits(module: torch.nn.Module, checkpoint: Checkpoint, name: str, optio
     state = checkpoint.networks.get(name)
     if state is None:
         needed = f"{_TITLES.get(name, 'a network')} ({name})"
-        raise UserError(f"{prefix} is {checkpoint.describe()}, {needed} is needed")
+        raise UserError(f"{prefix} is {checkpoint.describe()}, {needed} is needed; name another one")
     expected = module.state_dict()
     for problem, keys in (
         ("is missing", [key for key in expected if key not in state]),

@@ -17,6 +17,7 @@ ODD_VALUES: tuple[Any, ...] = (
     "/", ".", "..", "a\0b",
     [], {}, [None], {"a": 1}, [[[[]]]], "64", "/dev/zero", "\ud800",
 )  # fmt: skip
+ODD_KEYS = ("more", "", "x" * 300, 3, None, 2.5, (1, 2))
 _ODD_INTEGERS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 ODD_NUMBERS = (
     "0",
@@ -104,7 +105,8 @@ def damage_tree(tree: Any, random: np.random.Generator, odd: tuple = ODD_VALUES)
         if kind == 0:
             del holder[key]
         elif kind == 1 and isinstance(holder, dict):
-            holder[odd[int(random.integers(len(odd)))] if random.random() < 0.1 else "more"] = holder[key]
+            name = ODD_KEYS[int(random.integers(len(ODD_KEYS)))]
+            holder[name] = holder[key]
         else:
             holder[key] = odd[int(random.integers(len(odd)))]
     return tree
@@ -143,7 +145,11 @@ def damage_checkpoint(path: Path, random: np.random.Generator) -> None:
     tensor = torch.ones(3)
     odd = (*ODD_VALUES, tensor, tensor.long(), torch.zeros(0), torch.full((3,), float("nan")), (1, 2), {3: tensor},
            torch.ones(1).expand(10**8), tensor.to(torch.complex64), torch.eye(3).to_sparse())  # fmt: skip
-    torch.save(damage_tree(content, random, odd), path, _use_new_zipfile_serialization=bool(random.random() < 0.7))
+    content = damage_tree(content, random, odd)
+    try:
+        torch.save(content, path, _use_new_zipfile_serialization=bool(random.random() < 0.7))
+    except Exception:  # not everything odd can be saved
+        path.write_bytes(damage_bytes(path.read_bytes() or b"x", random))
 
 
 def damage_file(path: Path, random: np.random.Generator) -> None:
