@@ -1,4 +1,4 @@
-"""Work spread over the cores of this machine, or over a Dask cluster, by one interface: concurrent.futures."""
+"""Process pools behind one interface (concurrent.futures): the cores of this machine, or a Dask cluster."""
 
 import contextlib
 import multiprocessing
@@ -32,7 +32,7 @@ def local_executor(workers: int) -> Iterator[Executor]:
     try:
         yield executor
     except BaseException:
-        # Nobody waits for work whose results nobody wants.
+        # On error: cancel pending jobs and kill the workers.
         executor.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.terminate()
@@ -45,7 +45,7 @@ def dask_executor(address: str, option: str = "--dask_scheduler") -> Iterator[Ex
     """The workers of an existing Dask cluster, which is left running.
 
     Raises:
-        UserError: distributed is not installed, or there is no scheduler at `address`.
+        UserError: distributed is not installed, no scheduler answers at `address`, or the workers lack the project.
     """
     try:
         from distributed import Client
@@ -64,16 +64,22 @@ def dask_executor(address: str, option: str = "--dask_scheduler") -> Iterator[Ex
         executor = client.get_executor(pure=False)
         try:
             yield executor
+        except ModuleNotFoundError as error:
+            executor.shutdown(wait=False)
+            raise UserError(
+                f"{option}: the workers cannot import the project ({error}); "
+                "start them in its folder with PYTHONPATH=. dask worker ADDRESS --nthreads 1"
+            ) from error
         except BaseException:
             executor.shutdown(wait=False)
             raise
 
 
 def run_all(executor: Executor, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-    """Yield function(job) for every job, in the order in which they are done.
+    """Yield function(job) for every job, in the order in which they finish.
 
     Raises:
-        UserError: a worker process died, or cannot import this project; and whatever `function` raises.
+        UserError: a worker process died; and whatever `function` raises.
     """
     futures = [executor.submit(function, job) for job in jobs]
     try:
@@ -81,24 +87,19 @@ def run_all(executor: Executor, function: Callable[[Job], Result], jobs: Iterabl
             yield future.result()
     except BrokenProcessPool:
         raise UserError(
-            "a worker process died, most likely for want of memory; "
-            "run again with fewer --workers: what is complete is kept"
+            "a worker process died, probably because memory ran out; "
+            "run again with fewer --workers: complete results are kept"
         ) from None
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"--dask_scheduler: the workers cannot import the project ({error}); "
-            "start them in its folder with PYTHONPATH=. dask worker ADDRESS --nthreads 1"
-        ) from error
     finally:
         for future in futures:
             future.cancel()
 
 
 def _start_worker() -> None:
-    """Set up a process of the local pool, before it loads NumPy and its like."""
-    for library in ("OMP", "OPENBLAS", "MKL"):  # as Dask does: one thread each, and so the same sums to the last bit
+    """Set up a process of the local pool, before it loads NumPy."""
+    for library in ("OMP", "OPENBLAS", "MKL"):  # one thread each, as in Dask: sums are then equal to the last bit
         os.environ[f"{library}_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its workers
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

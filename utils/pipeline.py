@@ -31,12 +31,12 @@ def _closing(items: Iterable) -> Iterator[None]:
 
 @dataclass
 class StageTimer:
-    """Busy seconds of each stage, by name; stages that overlap add up to more than the wall time."""
+    """Busy seconds per stage, by name; stages that overlap add up to more than the wall time."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Add `seconds` to the stage's account. Each stage is written by one thread only."""
+        """Add `seconds` to the stage. Each stage is written by one thread only."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def timed(self, stage: str, items: Iterable[Item]) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""Cutting face crops out of frames. Without PyTorch: the workers of data preparation load this file."""
+"""Face crops cut out of frames. Without PyTorch, so that workers of the data preparation start quickly."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ def cut_face(yuv: np.ndarray, box: CropBox, colour: Colour) -> FaceCrop:
     Args:
         yuv: uint8 [H * 3 // 2, W], see utils.media.video_reader.Frame.
         box: where to cut; at least a part of it lies inside the frame.
-        colour: how the frame's YUV is to be understood.
+        colour: tags of the frame's YUV.
     """
     frame_height, frame_width = yuv.shape[0] * 2 // 3, yuv.shape[1]
     patch_box = CropBox(

@@ -1,4 +1,4 @@
-"""Where the face crop lies in the picture, and how big it is.
+"""Position and size of the face crop in a frame.
 
 The crop is 3.25 r high and 2.5 r wide for a crop radius r, and holds the mouth region: the square that the network
 fills in. Network side, a mouth region of m pixels has crops of height 3m/2 + m/8 and width m + m/4.
@@ -91,7 +91,7 @@ def crop_box(landmarks: np.ndarray, radius: int) -> CropBox:
 
 @dataclass(frozen=True)
 class WindowCheck:
-    """Whether a window of frames can be cropped at one radius, and if not, why."""
+    """Radius at which a window of frames can be cropped, or None and the reason."""
 
     radius: int | None
     problem: str | None = None
@@ -100,12 +100,12 @@ class WindowCheck:
 def check_window(
     landmarks: np.ndarray, frame_width: int, frame_height: int, scale: float = INFERENCE_SCALE
 ) -> WindowCheck:
-    """Radius of a window of frames, as training data needs it: the crops of all frames lie inside the picture.
+    """Radius of a window of training frames: the crops of all frames must lie inside the image.
 
     Args:
         landmarks: [T, 68, 2] pixels (x, y).
-        frame_width: picture width in pixels.
-        frame_height: picture height in pixels.
+        frame_width: frame width in pixels.
+        frame_height: frame height in pixels.
         scale: s, dimensionless.
 
     Returns:

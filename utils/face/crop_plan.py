@@ -1,4 +1,4 @@
-"""Which crop each frame of a video gets, and how strongly it is dubbed."""
+"""Crop and dubbing weight of every frame of a video."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,23 @@ from utils.face.crop_geometry import CropBox, crop_box, frame_radius, round_radi
 from utils.media.shots import shot_ranges
 
 MIN_RADIUS = 8
-"""Smaller faces (pixels of crop radius) have no mouth to speak of."""
+"""Minimum crop radius in pixels; smaller faces are not dubbed."""
 MIN_VISIBLE = 0.5
-"""A crop with less of its mouth region than this inside the picture is left alone."""
+"""Minimum fraction of the mouth region inside the image; frames with less are not dubbed."""
 STEADY_RATIO = 1.3
-"""A shot whose face size varies by more than this has a person coming nearer: its radius follows slowly."""
+"""A shot whose face size varies by more than this factor (the person comes nearer) has a slowly varying radius."""
 FOLLOW_SECONDS = 2.0
+"""Length of the window over which that radius varies."""
 WINDOW = 2
-"""Frames on each side of a frame that share its radius, the published way."""
+"""Frames on each side of a frame that share its radius, as published."""
 
 
 @dataclass(frozen=True)
 class CropPlan:
     """Crops of all frames of a video.
 
-    `points` is float32 [N, 68, 2] pixels (NaN without a face), `radius` int [N] pixels (0 where the frame is left
-    alone), `weight` float32 [N]: 1 dubbed, 0 untouched, between them a cross-fade.
+    `points` is float32 [N, 68, 2] pixels (NaN without a face), `radius` int [N] pixels (0 where the frame is not
+    dubbed), `weight` float32 [N]: 1 dubbed, 0 untouched, between them a cross-fade.
     """
 
     points: np.ndarray
@@ -54,10 +55,10 @@ def plan_crops(
     Args:
         points: float32 [N, 68, 2] landmarks in pixels, NaN in frames without a face.
         shots: int [S] first frame of each shot, starting with 0.
-        width: picture width in pixels.
-        height: picture height in pixels.
-        rate: frames a second.
-        crop_radius: "shot" keeps one radius for a shot (it follows slowly where the face size changes much),
+        width: frame width in pixels.
+        height: frame height in pixels.
+        rate: frames per second.
+        crop_radius: "shot" keeps one radius per shot (it varies slowly where the face size changes much),
             "window" takes the largest of five frames, as published.
         fade_seconds: length of the cross-fade next to frames without a face.
     """
@@ -102,7 +103,7 @@ def _window_radius(sizes: np.ndarray) -> np.ndarray:
 
 
 def _visible_share(box: CropBox, radius: int, width: int, height: int) -> float:
-    """Share of the crop's mouth region (2 r square) that lies inside the picture."""
+    """Fraction of the crop's mouth region (2 r square) that lies inside the frame."""
     top, left = box.top + radius, box.left + radius // 4
     rows = min(top + 2 * radius, height) - max(top, 0)
     columns = min(left + 2 * radius, width) - max(left, 0)

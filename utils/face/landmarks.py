@@ -45,7 +45,7 @@ class UnknownFaceError(UserError):
 
 @dataclass(frozen=True)
 class LandmarkTable:
-    """Landmarks of all faces in all frames, one row a face and frame.
+    """Landmarks of all faces in all frames, one row per face and frame.
 
     `frame` int [N] from 0, `face_id` int [N], `confidence` float [N] in [0, 1], `success` bool [N],
     `points` float32 [N, 68, 2] pixels (x, y) of the full frame.

@@ -1,8 +1,8 @@
 """The built-in landmark detector: dlib's 68 points, tracked from frame to frame, smoothed without lag.
 
 dlib's predictor is run on an upright patch of constant size that is cut out where the face was in the frame before;
-that is quicker and steadier than its face detector on every frame. The detector looks at the whole picture at the
-start, after cuts, and once a second for new faces, and at the patch to see that the face is still there.
+that is quicker and steadier than its face detector on every frame. The detector searches the whole image at the
+start, after cuts, and once per second for new faces, and checks on the patch that the face is still there.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from utils.media.shots import shot_ranges
 PREDICTOR_PATCH = 200
 """Side of the face in the patch that the predictor sees, in pixels."""
 PREDICTOR_MARGIN = 0.35
-"""Surroundings of the face in that patch, on each side, as a share of the face."""
+"""Surroundings of the face in that patch, on each side, as a fraction of the face."""
 DETECTOR_PATCH = 84
 """Side of the face in the patch that the detector sees: it was trained on faces of 80 pixels."""
 DETECTOR_MARGIN = 0.4
@@ -32,29 +32,29 @@ AVERAGED_BOX = (-0.03, 0.8)
 the detector's own box, half the jitter after smoothing, and a lip opening that correlates with 0.86, not 0.83."""
 
 VERIFY_FRAMES = 5
-"""Frames between two looks of the detector at a tracked face."""
+"""Frames between two checks of a tracked face by the detector."""
 LOST_FRAMES = 15
-"""A face that the detector has not confirmed for longer than this is lost, and so are its frames since then."""
+"""A face that the detector has not confirmed for longer is lost, together with its frames since then."""
 SEARCH_FRAMES = 3
 """Frames between two searches while no face is known."""
 SEARCH_SIZES = (640, 1280, 2560)
-"""Longer side of the picture that is searched, in pixels. The detector finds faces of 80 pixels and more, so the larger
-sizes, which take long, find small faces where there are no others."""
+"""Longer side in pixels of the image that is searched. The detector finds faces of at least 80 pixels; the larger sizes
+are slow and find small faces if there are no others."""
 MAX_ENLARGEMENT = 2.0
 DEEP_SEARCH_SECONDS = 1.0
 """Time between two searches at the larger sizes while no face is known."""
 THUMBNAIL_SOURCE = 480
-"""Longer side of the picture, in pixels, that the test for cuts looks at."""
+"""Longer side in pixels of the image that is tested for cuts."""
 NEW_FACE_SCORE = 0.0
 KNOWN_FACE_SCORE = -0.6
 MIN_OVERLAP = 0.3
 MIN_FACE = 30
 """Smaller faces (side in pixels) are not followed."""
 CUT_DIFFERENCE = 20.0
-"""Mean change of brightness (of 255) from frame to frame that makes the tracker look anew."""
+"""Mean change of luminance (of 255) between frames that makes the tracker search again."""
 
 SMOOTHING_SECONDS = 0.026
-"""Standard deviation of the Gaussian over time: symmetric, hence without lag, and small, for the lips' sake."""
+"""Standard deviation of the Gaussian over time: symmetric, hence without lag, and small, to keep the lips' motion."""
 _SHAPE_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
@@ -114,7 +114,7 @@ def _cut_patch(luma: np.ndarray, pose: _Pose, face_side: int, margin: float) -> 
 
 @dataclass
 class _Face:
-    """A face that is followed. `pending` are frames that the detector has not confirmed yet."""
+    """A tracked face. `pending` are frames that the detector has not confirmed yet."""
 
     number: int
     points: np.ndarray
@@ -133,8 +133,8 @@ class FaceTracker:
     """Landmarks of all faces of a video, frame by frame.
 
     Args:
-        rate: frames a second.
-        max_faces: faces followed at a time, the largest first.
+        rate: frames per second.
+        max_faces: faces tracked at a time, the largest first.
 
     Raises:
         DetectorMissingError: dlib or its models are not installed.
@@ -181,7 +181,7 @@ class FaceTracker:
         seen = sorted((face for face in self._lost if face.frames), key=lambda face: face.number)
         rows = [(frame, face.number, score, points) for face in seen for frame, score, points in face.frames]
         frame, number = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
-        number = np.unique(number, return_inverse=True)[1]  # without the numbers of what was a face for a moment only
+        number = np.unique(number, return_inverse=True)[1]  # without the numbers of false detections
         confidence = np.array([1 / (1 + np.exp(-2 - 2 * row[2])) for row in rows])
         points = np.array([row[3] for row in rows], np.float64).reshape(-1, POINTS, 2)
         for face_number in np.unique(number):
@@ -212,7 +212,7 @@ class FaceTracker:
             return points
         weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
         weights /= weights.sum()
-        # Mirrored through the end points: motion goes on beyond the ends instead of stopping there.
+        # Mirrored through the end points, so that motion continues beyond the ends.
         reach = min(reach, len(points) - 1)
         weights = weights[len(weights) // 2 - reach : len(weights) // 2 + reach + 1]
         padded = np.pad(points, ((reach, reach), (0, 0), (0, 0)), mode="reflect", reflect_type="odd")
@@ -226,7 +226,7 @@ class FaceTracker:
         return before is not None and float(cv2.absdiff(before, self._thumbnail).mean()) > CUT_DIFFERENCE
 
     def _leave_shot(self) -> None:
-        """Lose all faces, after a last look at them in the frame before this one."""
+        """Lose all faces, after a last check in the frame before this one."""
         for face in self._faces:
             if face.pending:
                 score = self._score(self._luma, face.points)
@@ -291,7 +291,7 @@ class FaceTracker:
         return max(fitting, default=-np.inf)
 
     def _search(self, luma: np.ndarray) -> None:
-        """Look for faces that are not followed yet, in the whole picture."""
+        """Search the whole image for faces that are not tracked yet."""
         found = self._detect(luma, SEARCH_SIZES[0])
         if not found and not self._faces and self._frame >= self._next_deep_search:
             self._next_deep_search = self._frame + max(1, round(DEEP_SEARCH_SECONDS * self._rate))
@@ -304,7 +304,7 @@ class FaceTracker:
             points = self._locate(luma, np.array([(part.x, part.y) for part in shape.parts()], float))
             if points is None:
                 continue
-            # It counts once the detector has seen it a second time: pictures are full of what is a face for one frame.
+            # It counts once the detector has seen it a second time: false detections rarely last.
             number = self._number(points)
             self._faces.append(_Face(number, points, self._frame, pending=[(self._frame, points)]))
             known.append(_sides_of(points))
