@@ -136,6 +136,59 @@ class SplitSameBlock(nn.Module):
         return F.relu(x, inplace=True)
 
 
+class MaskedEncoder(nn.Module):
+    """A source encoder for pictures that are zero in the same region: features inside it are computed once.
+
+    A feature at (i, j) depends on the pixels 4 i - 6 to 4 i + 6 and 4 j - 6 to 4 j + 6. Where all of these are masked
+    it is the same for every picture; of the rest, four strips are computed, a little wider than needed, as the padding
+    at their own edges is not that of the picture's.
+
+    Args:
+        encoder: `DINet.source_in_conv`.
+        rows: pixels of the mask.
+        columns: pixels of the mask.
+    """
+
+    def __init__(self, encoder: nn.Module, rows: slice, columns: slice):
+        super().__init__()
+        self.encoder = encoder
+        self._constant = [range(-(-(part.start + 6) // 4), (part.stop - 7) // 4 + 1) for part in (rows, columns)]
+        self._inside: dict[tuple[int, int], torch.Tensor] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Masked pictures [B, 3, H, W] to features [B, C, H / 4, W / 4]."""
+        rows, columns = self._constant
+        size = tuple(x.shape[-2:])
+        if not rows or not columns:
+            return self.encoder(x)
+        if size not in self._inside:
+            whole = self.encoder(x)
+            self._inside[size] = whole[:1, :, rows.start : rows.stop, columns.start : columns.stop].clone()
+            return whole
+        inside = self._inside[size]
+        height, width = size[0] // 4, size[1] // 4
+        result = x.new_empty((len(x), inside.shape[1], height, width))
+        result[:, :, rows.start : rows.stop, columns.start : columns.stop] = inside
+        for down in (range(rows.start), rows, range(rows.stop, height)):
+            across = (range(columns.start), range(columns.stop, width)) if down == rows else (range(width),)
+            for part in across:
+                result[:, :, down.start : down.stop, part.start : part.stop] = self._strip(x, down, part)
+        return result
+
+    def _strip(self, x: torch.Tensor, rows: range, columns: range) -> torch.Tensor:
+        """Features of some rows and columns."""
+        starts = [max(0, part.start - 2) for part in (rows, columns)]
+        pixels = [slice(4 * start, 4 * (part.stop + 1)) for start, part in zip(starts, (rows, columns), strict=True)]
+        made = self.encoder(x[:, :, pixels[0], pixels[1]])
+        down, across = (part.start - start for start, part in zip(starts, (rows, columns), strict=True))
+        return made[:, :, down : down + len(rows), across : across + len(columns)]
+
+
+def assume_masked(network: DINet, rows: slice, columns: slice) -> None:
+    """Let a network in the form for inference rely on sources that are zero in these pixels, in place."""
+    network.source_in_conv = MaskedEncoder(network.source_in_conv, rows, columns)
+
+
 @torch.no_grad()
 def _polyphase_up_blocks(network: nn.Module, fast: bool, kinds: Collection[str]) -> None:
     """Replace the UpBlocks inside, in place; their norms have been fused."""

@@ -7,8 +7,9 @@ from torch import nn
 
 from models import fast_conv
 from models.blocks import UpBlock
+from models.dinet import DINet
 from models.fast_conv import FastConv2d, FourierConv, NnpackConv, WinogradConv, winograd_matrices
-from models.inference_form import PolyphaseUpBlock
+from models.inference_form import PolyphaseUpBlock, assume_masked, optimize_for_inference
 
 SHAPES = [
     # cin, cout, kernel, padding, height, width, batch
@@ -68,6 +69,28 @@ def test_a_fast_up_block_gives_the_upsampled_convolution(shape):
     with torch.inference_mode():
         assert largest_share(PolyphaseUpBlock(block, fast=True)(x), block(x)) < 2e-5
         assert largest_share(PolyphaseUpBlock(block)(x), block(x)) < 2e-5
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns"),
+    [
+        (104, 80, slice(32, 96), slice(8, 72)),
+        (208, 160, slice(64, 192), slice(16, 144)),
+        (52, 40, slice(16, 48), slice(4, 36)),
+        (52, 40, slice(16, 28), slice(4, 36)),  # no feature sees the mask alone
+        (64, 64, slice(0, 64), slice(0, 40)),
+    ],
+)
+def test_a_masked_encoder_gives_the_features_of_the_whole_picture(height, width, rows, columns):
+    torch.manual_seed(0)
+    network = optimize_for_inference(DINet(audio_channel=29, feature_channel=16), torch.device("cpu"), torch.float32)
+    whole = network.source_in_conv
+    assume_masked(network, rows, columns)
+    with torch.inference_mode():
+        for batch in (1, 2, 1):
+            x = torch.rand(batch, 3, height, width)
+            x[:, :, rows, columns] = 0
+            assert largest_share(network.source_in_conv(x), whole(x)) < 2e-5
 
 
 @pytest.mark.parametrize("wrong", ["numbers", "nan", "shape", "error"])

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import torch
 
+from models.dinet import DINet
+from models.inference_form import assume_masked
 from utils.face.crop_geometry import mouth_region
 
 
@@ -57,6 +59,8 @@ class DINetMouthGenerator:
             self.threads = threads or torch.get_num_threads()
             # For the threads of the pool alone: other work of the process keeps its own number.
             self._workers = ThreadPoolExecutor(self.threads, "generator", partial(torch.set_num_threads, 1))
+            if isinstance(network, DINet):
+                assume_masked(network, *mouth_region(mouth_region_size))
 
     @torch.inference_mode()
     def set_references(self, references: torch.Tensor) -> None:
