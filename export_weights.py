@@ -57,7 +57,9 @@ def export(options: argparse.Namespace) -> None:
     names |= {name: name for name in ("net_g", SYNCNET, AUDIO_ENCODER, LIP_REGRESSOR)}
     stored = next((name for name in names if name in checkpoint.networks), None)
     if stored is None:
-        raise UserError(f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}, without a network to share")
+        raise UserError(
+            f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}, without a network to share; name another"
+        )
     if options.average_with or options.shares:
         checkpoint = average(checkpoint, stored, options.average_with, options.shares)
     if speech:
@@ -95,7 +97,9 @@ def average(checkpoint: "Checkpoint", stored: str, others: list[Path], shares: l
         other = read_checkpoint(path, "--average_with")
         state = other.networks.get(f"{name}{EMA_SUFFIX}", other.networks.get(name))
         if state is None:
-            raise UserError(f"--average_with: {path} is {other.describe()}, without {name}")
+            raise UserError(
+                f"--average_with: {path} is {other.describe()}, without {name}; average checkpoints of one training"
+            )
         shapes = {key: value.shape for key, value in state.items()}
         if (
             shapes != {key: value.shape for key, value in states[0].items()}

@@ -61,7 +61,7 @@ def list_missing_files(jobs: list[ListedJob], path: Path) -> None:
 def _check_source(source: Path | None, audio: Path | None, landmarks: Path | None) -> None:
     for path, option in ((source, "--source_video_path"), (audio, "--driving_audio_path")):
         if path is None:
-            raise UserError(f"{option}: is needed, unless --jobs names a list of videos")
+            raise UserError(f"{option}: is needed; give a file, or a list of videos with --jobs")
         require_file(path, option)
     if landmarks is not None:
         option = "--source_openface_landmark_path"

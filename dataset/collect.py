@@ -53,7 +53,7 @@ def _collect_video(folder: Path, settings: DataSettings, causes: Counter[str]) -
         raise UserError(f"{feature_path} is not {kind.name} features (shape {features.shape}); extract them again")
     numbers = _clip_numbers(folder, settings.clip_length)
     if not numbers:
-        raise UserError(f"no usable clip in {folder}")
+        raise UserError(f"no usable clip in {folder}; run --crop_face, and see what it skipped")
     rows = settings.clip_length * kind.rows_per_frame
     clips = []
     for number in numbers:
@@ -68,7 +68,10 @@ def _collect_video(folder: Path, settings: DataSettings, causes: Counter[str]) -
         own_features = np.round(features[first : first + rows], 6) if published else None
         clips.append(Clip(paths, 0 if published else first, own_features))
     if not clips:
-        raise UserError(f"the audio ends before the first usable clip does ({len(features)} rows in {feature_path})")
+        raise UserError(
+            f"the audio ends before the first usable clip does ({len(features)} rows in {feature_path}); "
+            "use a video whose audio is longer"
+        )
     return Video(name, clips, kind, None if published else feature_path)
 
 

@@ -139,7 +139,7 @@ class TestSafetensors:
         from safetensors.torch import save_file
 
         save_file({"lora.up": torch.zeros(2)}, folder / "other.safetensors")
-        with pytest.raises(UserError, match=r"^--x: .*other.safetensors holds no network of DINet .* but `lora`$"):
+        with pytest.raises(UserError, match=r"^--x: .*other.safetensors holds no network of DINet .* but `lora`;"):
             read_checkpoint(folder / "other.safetensors", "--x")
         with pytest.raises(UserError, match=r"^--x: .*none.safetensors does not exist"):
             read_checkpoint(folder / "none.safetensors", "--x")

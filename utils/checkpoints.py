@@ -141,7 +141,7 @@ def _read_safetensors(path: Path, option: str, hint: str) -> dict[str, Any]:
         ) from error
     if not set(networks) & set(_TITLES):
         holds = ", ".join(f"`{name}`" for name in list(networks)[:3]) or "nothing"
-        raise UserError(f"{option}: {path} holds no network of DINet (net_g.*, net.*), but {holds}")
+        raise UserError(f"{option}: {path} holds no network of DINet (net_g.*, net.*), but {holds}; name another file")
     recorded = {key: _plain(value) for key, value in header.items()}
     return {"state_dict": networks, "epoch": recorded.get("epoch"), _OWN_ENTRY: {"metadata": recorded}}
 

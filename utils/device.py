@@ -25,7 +25,10 @@ def choose_device(name: str) -> torch.device:
         if not torch.cuda.is_available():
             raise UserError("--device: no CUDA GPU can be used here (driver or CUDA build missing); use --device cpu")
         if (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(f"--device: there is no {name}, only {torch.cuda.device_count()} GPU(s), counted from 0")
+            raise UserError(
+                f"--device: there is no {name}, only {torch.cuda.device_count()} GPU(s), counted from 0; "
+                "give cuda:0, cuda or cpu"
+            )
     return device
 
 

@@ -153,11 +153,11 @@ def test_bare_weights_can_be_read_as_they_are(tmp_path):
 class TestWrongNetwork:
     def test_a_syncnet_is_no_generator(self, published_syncnet):
         line = message(load_network, DINet(), read_checkpoint(published_syncnet, OPTION), "net_g", OPTION)
-        assert line.endswith("is a SyncNet checkpoint, a DINet generator (net_g) is needed")
+        assert line.endswith("is a SyncNet checkpoint, a DINet generator (net_g) is needed; name another one")
 
     def test_a_generator_is_no_syncnet(self, published):
         line = message(load_network, SyncNet(), read_checkpoint(published, OPTION), "net", OPTION)
-        assert line.endswith("is a DINet checkpoint (of net_g), a SyncNet (net) is needed")
+        assert line.endswith("is a DINet checkpoint (of net_g), a SyncNet (net) is needed; name another one")
 
     def test_other_audio_features_name_the_parameter_and_the_option(self, published):
         network = DINet(audio_channel=80)

@@ -48,5 +48,7 @@ def _parse_line(line: str, place: str) -> tuple[str, list[TimeSpan]]:
         spans.insert(0, TimeSpan(hours * 3600 + minutes * 60 + seconds, end[0] * 3600 + end[1] * 60 + end[2]))
         words.pop()
     if not words or not spans or any(span.start >= span.end for span in spans):
-        raise UserError(f"{place}: {line.strip()!r} is not NAME.mp4 MM:SS-MM:SS ... with times that go up")
+        raise UserError(
+            f"{place}: {line.strip()!r} is not NAME.mp4 MM:SS-MM:SS ... with times that go up; mend the line"
+        )
     return Path(" ".join(words)).stem, spans

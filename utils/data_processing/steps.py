@@ -107,10 +107,12 @@ def _skip(source: Source, step: str, error: Exception) -> Skip:
 
 def _check_usable(result: StepResult, settings: DataSettings) -> None:
     if result.faces == 0:
-        raise UserError("no face was found in any frame")
+        raise UserError(
+            "no face was found in any frame; leave the video out, or use one with a face seen from the front"
+        )
     if result.clips == []:
         if result.frames < settings.clip_length:
-            raise UserError(f"too short: {result.frames} frames, a clip has {settings.clip_length}")
+            raise UserError(f"too short: {result.frames} frames, a clip has {settings.clip_length}; use a longer video")
         causes = "; ".join(f"{count} times {cause}" for cause, count in result.causes.items())
         raise UserError(f"no usable clip: {causes}")
 
@@ -170,7 +172,7 @@ def _split_scene(source: Source, settings: DataSettings) -> StepOutcome:
         made_from = {"video": fingerprint, "start": span.start, "end": span.end, "crf": settings.crf}
         results.append((Source(name, target), make_if_stale(target, made_from, make)))
     if not results:
-        raise UserError(f"no scene is as long as a clip of {settings.clip_length} frames")
+        raise UserError(f"no scene is as long as a clip of {settings.clip_length} frames; use longer scenes")
     return results
 
 
@@ -262,7 +264,10 @@ def _crop_faces(source: Source, settings: DataSettings) -> StepOutcome:
         fingerprint = file_fingerprint(frames / frame_name(0))
         pictures = frames
     else:
-        raise UserError(f"there is neither a video of the name {source.name} nor the folder of its frames {frames}")
+        raise UserError(
+            f"there is neither a video of the name {source.name} nor the folder of its frames {frames}; "
+            "run --extract_video_frame or put the video back"
+        )
 
     def make(folder: Path) -> StepResult:
         shots = _read_shots(source, settings)

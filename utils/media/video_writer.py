@@ -206,7 +206,9 @@ class VideoWriter:
         if self._path.is_dir():
             raise UserError(f"{self._path} is a folder, but the result is to have that name; rename the folder")
         if self._path.parent.is_file():
-            raise UserError(f"{self._path.parent} is a file, but the result is to go into a folder of that name")
+            raise UserError(
+                f"{self._path.parent} is a file, but the result is to go into a folder of that name; name another one"
+            )
         self._path.parent.mkdir(parents=True, exist_ok=True)
 
     @contextmanager

@@ -143,7 +143,9 @@ class TrainingNetworks:
             # Copied, for the file's content is mapped.
             optimizer.load_state_dict(copy.deepcopy(state))
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{option}: {checkpoint.path}: the optimizer of {name} does not fit ({error})") from None
+            raise UserError(
+                f"{option}: {checkpoint.path}: the optimizer of {name} does not fit ({error}); start without it or name another checkpoint"
+            ) from None
         for group in optimizer.param_groups:
             group.update(own)
 
