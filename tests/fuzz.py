@@ -335,6 +335,8 @@ def main() -> int:
         for number in range(options.first, options.first + options.count):
             made, ended, problem = run_input(samples, options.seed, number, options.script, options.keep)
             statuses[made.script, ended.status] += 1
+            if (done := number - options.first + 1) % 25 == 0:
+                print(f"{done} of {options.count} inputs, {wrong} wrong", file=sys.stderr, flush=True)
             if problem is not None or options.count == 1:
                 wrong += problem is not None
                 scripts = "" if options.script == list(SHARES) else f" --script {' '.join(options.script)}"

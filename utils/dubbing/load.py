@@ -75,7 +75,8 @@ def generator_metadata(settings: LoadSettings, recorded: Metadata) -> Metadata:
     kind = KINDS[audio_feature or "deepspeech"]
     if (audio_channel or kind.channels) != kind.channels:
         raise UserError(
-            f"--audio_channel: {kind.name} features have {kind.channels} channels, not {audio_channel}; leave the option out"
+            f"--audio_channel: {kind.name} features have {kind.channels} channels, not {audio_channel}; "
+            "leave the option out"
         )
     return Metadata(
         mouth_region_size or PUBLISHED_MOUTH_REGION_SIZE,
