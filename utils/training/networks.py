@@ -144,7 +144,8 @@ class TrainingNetworks:
             optimizer.load_state_dict(copy.deepcopy(state))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{option}: {checkpoint.path}: the optimizer of {name} does not fit ({error}); start without it or name another checkpoint"
+                f"{option}: {checkpoint.path}: the optimizer of {name} does not fit ({error}); "
+                "start without it or name another checkpoint"
             ) from None
         for group in optimizer.param_groups:
             group.update(own)
