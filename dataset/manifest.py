@@ -57,7 +57,8 @@ class Video:
         try:
             return open_feature_file(self.feature_path)
         except (OSError, ValueError) as error:
-            raise self._feature_error(f"cannot be read ({error})") from None
+            cause = getattr(error, "strerror", None) or error  # without the path, which the message begins with
+            raise self._feature_error(f"cannot be read ({cause})") from None
 
     @cached_property
     def first_rows(self) -> list[int]:
