@@ -24,10 +24,12 @@ from utils.checkpoints import Metadata, write_checkpoint
 from utils.dubbing import DubbingJob, DubbingOptions, LoadSettings, load_dubber
 from utils.dubbing import engine as dubbing
 from utils.dubbing.engine import Dubber
+from utils.dubbing.face_blend import FaceBlender
 from utils.dubbing.job_list import ListedJob, read_jobs
 from utils.dubbing.run import Speech, forward_backward
 from utils.errors import UserError, run_script
 from utils.face.crop_geometry import mouth_region
+from utils.media.audio import Waveform, load_waveform, write_wav
 from utils.media.video_reader import VideoReader
 from utils.progress import progress_bars
 from utils.speech.extractor import FeatureExtractor
@@ -604,3 +606,26 @@ def test_one_bar_a_stage_is_shown(monkeypatch):
     shown = sys.stderr.getvalue()
     assert "landmarks: 5frame" in shown and "4/4" in shown and "1/3" in shown
     assert shown.count("\n") == 3
+
+
+def test_lips_close_in_pauses_unless_they_are_to_be_kept(media, landmark_csv, tmp_path, monkeypatch):
+    speech = read_speech(media / "speech.wav")
+    waveform = load_waveform(media / "speech.wav", "--x")
+    loud, pause = waveform.samples[: waveform.rate // 4], np.zeros(waveform.rate // 2, np.float32)
+    write_wav(tmp_path / "paused.wav", Waveform(np.concatenate([loud, pause, loud]), waveform.rate))
+    seen = []
+    real = FaceBlender.blend
+
+    def blend(self, made, weight, closed):
+        seen.append(closed)
+        return real(self, made, weight, closed)
+
+    monkeypatch.setattr(FaceBlender, "blend", blend)
+    dubber = Dubber(Echo(), lambda path: replace(speech, path=path))
+    job = DubbingJob(media / "face.mp4", tmp_path / "paused.wav", tmp_path / "out.mp4", landmark_csv)
+    dubber.dub(job)
+    assert seen[3] == seen[22] == 0  # 0.12 s and 0.88 s
+    assert max(seen) == seen[12] == 1
+    seen.clear()
+    dubber.dub(job, DubbingOptions(silence="keep"))
+    assert len(seen) == 25 and not any(seen)
