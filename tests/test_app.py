@@ -254,6 +254,22 @@ def test_no_other_file_can_be_dubbed(page):
         assert '"success":false' in events.replace(" ", ""), events[:500]
 
 
+def test_a_port_in_use_is_one_line(page, tmp_path):
+    from dataset.fitting import fit_to_source
+    from utils.page.build import serve
+
+    port = urllib.parse.urlsplit(page[0]).port
+    settings = PageSettings(port=port, page_dir=tmp_path / "other")
+    load = LoadSettings(device="cpu", landmark_dir=None)
+    uploads = os.environ["GRADIO_TEMP_DIR"]
+    try:
+        with pytest.raises(UserError, match=rf"^--port: 127.0.0.1:{port} cannot be served"):
+            serve(settings, load, DubbingOptions(), [SHIPPED_WEIGHTS], RunSettings, fit_to_source, block=False)
+    finally:
+        os.environ["GRADIO_TEMP_DIR"] = uploads  # of the page that the other tests use
+    assert not (tmp_path / "other").exists()
+
+
 class TestFolder:
     def test_old_files_go_and_new_ones_stay(self, tmp_path):
         folder = PageFolder(tmp_path / "page", 100)

@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from utils.dubbing import DubbingOptions, FitSettings, LoadSettings
+from utils.errors import UserError
 from utils.page.browser import CSS, HEAD
 from utils.page.device_queue import DeviceQueue
 from utils.page.engine import PageEngine
@@ -73,6 +74,11 @@ def serve(
             quiet=True,
             prevent_thread_lock=True,
         )
+    except OSError as error:  # of the server: the folder's are UserErrors
+        folder.close()
+        raise UserError(
+            f"--port: {settings.host}:{settings.port} cannot be served, it may be in use ({error}); name another port"
+        ) from error
     except BaseException:
         folder.close()
         raise
