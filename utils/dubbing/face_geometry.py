@@ -10,7 +10,7 @@ import numpy as np
 
 from utils.face.crop_geometry import CropBox, network_size
 from utils.face.crop_plan import CropPlan
-from utils.face.landmarks import MOUTH, lip_opening
+from utils.face.landmarks import LOWER_JAW, MOUTH, NOSE_BASE_LINE, STABLE_POINTS, lip_opening
 
 MASK_SIZE = 64
 """Mouth region of the grid that masks are drawn on: 104 x 80 cells for the whole crop."""
@@ -24,11 +24,8 @@ PATCH_WIDTH, PATCH_HEIGHT = 52, 44
 PATCH_CENTRE = 19
 """Row of the middle of the mouth in a lip patch: an open mouth needs more room below."""
 
-_JAW = slice(4, 13)
-_CHIN = slice(1, 8)  # of _JAW: points 5 to 11
-_NOSE_BASE = [35, 33, 31]
-_STABLE = [*range(27, 36), 36, 39, 42, 45]
-"""Nose and eye corners: points that do not move with speech."""
+_CHIN = slice(1, 8)
+"""Of LOWER_JAW: points 5 to 11."""
 
 CHIN_ROOM = 0.12
 """How far below the chin the mask reaches, in crop radii, so that the chin can drop."""
@@ -64,7 +61,7 @@ class FaceGeometry:
         self.points = smooth_points(plan.points, self.shot)
         self._whole = np.flatnonzero(plan.weight == 1) if (plan.weight == 1).any() else np.flatnonzero(plan.usable)
         everything = self.points.astype(np.float64) @ np.array([1, 1j])  # [N, 68], x + iy
-        stable = everything[:, _STABLE]
+        stable = everything[:, STABLE_POINTS]
         self._centre = stable.mean(1)
         self._turn = np.full(len(stable), np.nan + 0j)
         known = np.flatnonzero(plan.usable)
@@ -127,9 +124,9 @@ def _turn(template: np.ndarray, shapes: np.ndarray) -> np.ndarray:
 
 
 def _face_mask(points: np.ndarray) -> np.ndarray:
-    jaw = points[_JAW].copy()
+    jaw = points[LOWER_JAW].copy()
     jaw[_CHIN, 1] += CHIN_ROOM * CELLS_PER_RADIUS
-    return _filled(np.concatenate([jaw, points[_NOSE_BASE]]), -SHRINK, FEATHER)
+    return _filled(np.concatenate([jaw, points[NOSE_BASE_LINE]]), -SHRINK, FEATHER)
 
 
 def _lip_mask(points: np.ndarray) -> np.ndarray:

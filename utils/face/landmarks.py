@@ -22,6 +22,12 @@ LEFT_EYE_CORNER, RIGHT_EYE_CORNER = 36, 45
 """Outer corners of the eyes; their distance is the unit of distances in a face."""
 NOSE = slice(27, 36)
 NOSE_BRIDGE, NOSE_TIP, NOSE_BASE = 29, 30, 33
+NOSE_BASE_LINE = [35, 33, 31]
+"""Lower edge of the nose, from right to left."""
+STABLE_POINTS = [*range(27, 36), 36, 39, 42, 45]
+"""Nose and eye corners: points that do not move with speech."""
+LOWER_JAW = slice(4, 13)
+"""The jaw line from cheek to cheek, without the parts beside the ears."""
 MOUTH = slice(48, 68)
 MOUTH_LEFT, MOUTH_RIGHT = 48, 54
 INNER_LIP_TOP, INNER_LIP_BOTTOM = 62, 66
