@@ -379,7 +379,10 @@ def test_jobs_as_json_lines(tmp_path):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--driving_audio_path", "a.wav"], "--source_video_path: is needed; give a file, or a list of videos with --jobs"),
+        (
+            ["--driving_audio_path", "a.wav"],
+            "--source_video_path: is needed; give a file, or a list of videos with --jobs",
+        ),
         (["--source_video_path", "a.mp4", "--jobs", "b.csv"], "--jobs: names sources, audio and landmarks"),
     ],
 )
