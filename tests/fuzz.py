@@ -197,6 +197,7 @@ def make_input(folder: Path, random: np.random.Generator, scripts: list[str]) ->
         index = int(random.choice(files))
         old = arguments[index]
         name = ODD_NAMES[int(random.integers(len(ODD_NAMES)))] + Path(old).suffix.encode()
+        name = name[: 255 - len(Path(old).suffix)] if len(name) > 255 else name
         os.rename(os.fsencode(folder / old), os.path.join(os.fsencode(folder), name))  # noqa: PTH104, PTH118
         arguments[index] = b"./" + name if name.startswith(b"-") else name
         return Input(script, arguments, f"{old} is called {name!r}")

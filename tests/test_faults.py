@@ -5,6 +5,7 @@ an undisturbed one.
 """
 
 import contextlib
+import multiprocessing
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.forked import serve
 
 FUZZ = Path(__file__).with_name("fuzz.py")
 DUB = ("--source_video_path", "face.mp4", "--driving_audio_path", "speech.wav", "--pretrained_clip_DINet_path",
@@ -55,12 +57,11 @@ def samples(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def server(samples):
     """A process that has everything imported and forks the scripts from there."""
-    import multiprocessing
-
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    process = context.Process(target=serve, args=(theirs,), daemon=False)
     process.start()
+    theirs.close()  # so that a server that dies is an error here, not a wait without end
 
     def run(name: str, folder: Path, **options):
         ours.send((SCRIPT.get(name, name), list(COMMANDS.get(name, EXPORT)), folder, options))
@@ -69,17 +70,6 @@ def server(samples):
     yield run
     ours.send(None)
     process.join(20)
-
-
-def _serve(pipe) -> None:
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    sys.path[:0] = [str(FUZZ.parents[1]), str(FUZZ.parent)]
-    from helpers.forked import preload, run_forked
-
-    preload()
-    while (order := pipe.recv()) is not None:
-        script, arguments, folder, options = order
-        pipe.send(run_forked(script, arguments, folder, seconds=300, **options))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 SCRIPTS = (
@@ -107,6 +108,18 @@ def run_forked(
     errors = log.read_text(encoding="utf-8", errors="replace")
     log.unlink()
     return Ended(status, errors, time.monotonic() - start, usage.ru_maxrss * 1024, late)
+
+
+def serve(pipe: Connection) -> None:
+    """Run the scripts that come through a pipe, (script, arguments, folder, options of run_forked), until None comes.
+
+    For processes that have threads already, such as a test run, and so cannot fork the scripts themselves.
+    """
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    preload()
+    while (order := pipe.recv()) is not None:
+        script, arguments, folder, options = order
+        pipe.send(run_forked(script, arguments, folder, seconds=300, **options))
 
 
 def _become(

@@ -199,3 +199,16 @@ def test_bad_options_are_refused_before_anything_is_written(tmp_path, options, p
     with pytest.raises(UserError, match=problem):
         write(tmp_path / "new" / "a.mp4", 1, **options)
     assert not list(tmp_path.glob("new/*"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(96, 64), (224, 224), (320, 240)])
+def test_the_same_frames_make_the_same_file(tmp_path, width, height):
+    frames = [scene(index, width, height) for index in range(12)]
+    files, ballast = set(), []
+    for number in range(8):
+        ballast = [*ballast[-3:], np.full(50_000 * (number + 1), 37 * number % 256, np.uint8)]  # memory of other use
+        with VideoWriter(tmp_path / "a.mp4", width, height, Fraction(25), BT709) as writer:
+            for frame in frames:
+                writer.write(frame)
+        files.add((tmp_path / "a.mp4").read_bytes())
+    assert len(files) == 1
