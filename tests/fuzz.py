@@ -189,7 +189,7 @@ def make_input(folder: Path, random: np.random.Generator, scripts: list[str]) ->
             parts = sorted(path for path in (folder / "set").rglob("*") if path.is_file())
             chosen = str(parts[int(random.integers(len(parts)))].relative_to(folder))
         damage_file(folder / chosen, random)
-        return Input(script, arguments, f"damaged {chosen}")
+        return Input(script, arguments, f"damaged {chosen}", chosen.startswith("jobs."))
     if kind < 0.62:  # a folder of videos
         damage_file(folder / "raw" / "talk.mp4", random)
         return Input(script, arguments, "damaged raw/talk.mp4")

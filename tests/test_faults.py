@@ -5,6 +5,7 @@ an undisturbed one.
 """
 
 import contextlib
+import io
 import multiprocessing
 import os
 import shutil
@@ -14,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from helpers.forked import serve
@@ -35,7 +37,8 @@ COMMANDS = {
     "train_DINet_frame": (*TRAIN, "--feature_channel", "8", "--D_num_blocks", "3", "--D_block_expansion", "8",
                           "--perceptual_weights", "vgg.pth"),
     "train_DINet_clip": (*TRAIN, "--feature_channel", "8", "--D_num_blocks", "3", "--D_block_expansion", "8",
-                         "--perceptual_weights", "vgg.pth", "--pretrained_syncnet_path", "sync.pth"),
+                         "--perceptual_weights", "vgg.pth", "--pretrained_syncnet_path", "sync.pth",
+                         "--pretrained_frame_DINet_path", "full.pth"),
 }  # fmt: skip
 SCRIPT = {"jobs": "inference"}
 GRACE_SECONDS = 5
@@ -127,8 +130,9 @@ def test_a_signal_is_one_line_and_leaves_nothing_half_written(server, undisturbe
         assert "Traceback" not in ended.errors, ended.errors
         assert ended.seconds < seconds * moment + GRACE_SECONDS * LOADED
         assert not leftovers(folder)
-        # Whole checkpoints aside, what is there is as it would have been.
-        assert all(whole.get(key, data) == data or key.endswith(".pth") for key, data in results(folder).items())
+        assert_same_results(
+            {key: data for key, data in results(folder).items() if key in whole}, whole, all_there=False
+        )
     ended = server(name, folder)
     assert ended.status == 0, ended.errors
     assert_same_results(results(folder), whole)
@@ -141,28 +145,40 @@ def test_a_killed_run_is_made_good_by_the_next(server, undisturbed, folder, name
     for moment in random.uniform(0.05, 0.95, 4):
         ended = server(name, folder, signal_number=signal.SIGKILL, signal_seconds=seconds * moment)
         assert ended.status in (0, -signal.SIGKILL), ended.errors
-        for key, data in results(folder).items():
-            assert whole.get(key, data) == data or key.endswith(".pth"), f"{key} is half-written"
+        assert_same_results(
+            {key: data for key, data in results(folder).items() if key in whole}, whole, all_there=False
+        )
     ended = server(name, folder)
     assert ended.status == 0, ended.errors
     assert_same_results(results(folder), whole)
     assert not leftovers(folder)
 
 
-def assert_same_results(found: dict[str, bytes], whole: dict[str, bytes]) -> None:
-    """The last files are the same, byte for byte; checkpoints by the values in them."""
+def assert_same_results(found: dict[str, bytes], whole: dict[str, bytes], all_there: bool = True) -> None:
+    """What is there is the same, byte for byte; checkpoints by the values in them."""
     missing = [key for key in whole if key not in found and "_step_" not in key]
-    assert not missing
+    assert not (all_there and missing)
     for key, data in whole.items():
-        if key in found and not key.endswith(".pth"):
-            assert found[key] == data, key
-        elif key in found:
+        if key not in found or found[key] == data:
+            continue
+        if key.endswith(".pth"):
             same_checkpoint(found[key], data, key)
+        else:
+            same_frames(found[key], data, key)
+
+
+def same_frames(one: bytes, two: bytes, name: str) -> None:
+    """Dubs may differ by rounding: each process chooses the way of its convolutions by their speed."""
+    assert name.endswith(".mp4") and "facial_dubbing" in name, f"{name} is another file"
+    first, second = (
+        [frame.to_ndarray(format="gray").astype(int) for frame in av.open(io.BytesIO(data)).decode(video=0)]
+        for data in (one, two)
+    )
+    assert len(first) == len(second)
+    assert np.abs(np.stack(first) - np.stack(second)).mean() < 0.5, name
 
 
 def same_checkpoint(one: bytes, two: bytes, name: str) -> None:
-    import io
-
     import torch
 
     first, second = (torch.load(io.BytesIO(data), weights_only=True)["state_dict"] for data in (one, two))
@@ -178,7 +194,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(server, undisturbed, folder, 
         (folder / "out").mkdir()
         (folder / "out" / "small.pth").write_bytes(b"an earlier result")
     before = results(folder)
-    for size in (0, 4096, 40_000):
+    for size in (4096, 9000):
         ended = server(name, folder, file_bytes=size)
         assert ended.status in (1, 2), (size, ended.errors)
         assert "Traceback" not in ended.errors, ended.errors

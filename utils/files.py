@@ -162,10 +162,14 @@ def _size(name: str) -> int:
 
 
 def file_fingerprint(path: Path) -> str:
-    """Short name of a file's content, from its size, beginning and end."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
+    """Short name of a file's content, from its size, beginning and end.
+
+    Raises:
+        OSError: no regular file that can be read.
+    """
+    with os.fdopen(open_regular_file(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(str(size).encode())
         digest.update(file.read(1 << 20))
         file.seek(max(0, size - (1 << 20)))
         digest.update(file.read())
