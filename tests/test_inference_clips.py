@@ -77,7 +77,7 @@ def test_dub_of_a_real_clip(name, clips_dir, landmark_dir, tmp_path):
     source = clips_dir / name
     csv = clips_dir / "openface_640x480.csv" if name.startswith("openface") else None
     job = DubbingJob(source, clips_dir / driving, tmp_path / "out.mp4", csv)
-    report = Dubber(Noise(), read_speech, landmark_dir).dub(job)
+    report = Dubber(Noise(), read_speech, landmark_dir, DubbingOptions(blend="feather")).dub(job)
     reader = VideoReader(source)
     rate = rate or reader.info.rate
     speech = read_speech(clips_dir / driving)
