@@ -26,6 +26,8 @@ SKIN_TOLERANCE, LIP_TOLERANCE = 24.0, 8.0
 """Levels (0 .. 255) by which the generated face may differ from the source until the source's detail gives way."""
 SKIN_NOISE = 8.0
 """Levels by which the network's errors on the skin may vary until half of its changes there are left out."""
+CHIN_TOP, CHIN_HALF_WIDTH, CHIN_EDGE = 56, 22, 8
+"""Rows from which on, and columns on both sides of the middle within which, the crop shows the chin; its soft edge."""
 BAND_CELLS = (0.7, 1.4, 2.8, 5.6)
 """Bands of resolution: the Gaussians between them, standard deviation in cells of the masks' grid."""
 LUMA, CHROMA = (0,), (1, 2)
@@ -106,7 +108,7 @@ class FaceBlender:
         painted = self._patch(face, made)
         lips = self._bank.corrected(painted, closed)
         face += self._from_patch(lips - painted, made) * masks.lips[..., None]
-        match = self._bank.match(lips)
+        match = self._bank.match(painted, closed)
         change = (face - crop) * np.maximum(self._certain, masks.lips)[..., None]
         lost = masks.face * weight * self._lost_detail(change, masks)
         change = change * (masks.face[..., None] * weight)
@@ -142,9 +144,17 @@ class FaceBlender:
         return 1 - np.exp(-((difference / tolerance) ** 2))
 
     def _certainty(self, errors: list[np.ndarray]) -> np.ndarray:
-        """How far changes of the skin [h, w] can be believed: speech hardly changes cheeks, but bad paint varies."""
+        """How far changes of the skin [h, w] can be believed: speech hardly changes cheeks, but bad paint varies.
+
+        The chin moves with speech; left as it is, it would go on speaking the source's words.
+        """
         deviation = cv2.GaussianBlur(np.std(errors, 0), (0, 0), self._size / MASK_SIZE).sum(-1)
-        return SKIN_NOISE**2 / (SKIN_NOISE**2 + deviation**2)
+        certain = SKIN_NOISE**2 / (SKIN_NOISE**2 + deviation**2)
+        height, width = deviation.shape
+        x, y = ((np.arange(size) + 0.5) * MASK_SIZE / self._size for size in (width, height))
+        edge_x, edge_y = CHIN_HALF_WIDTH - np.abs(x - x.mean()), y - CHIN_TOP
+        chin = np.clip(edge_x / CHIN_EDGE, 0, 1) * np.clip(edge_y / CHIN_EDGE, 0, 1)[:, None]
+        return np.maximum(certain, chin).astype(np.float32)
 
     def _kept_contrast(self, pairs: list[tuple[np.ndarray, np.ndarray]], zones: list[np.ndarray]) -> list[float]:
         """How much of the lips' contrast the network paints, as a fraction of the source's, by band, finest first."""

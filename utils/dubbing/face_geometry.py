@@ -27,7 +27,7 @@ PATCH_CENTRE = 19
 _CHIN = slice(1, 8)
 """Of LOWER_JAW: points 5 to 11."""
 
-CHIN_ROOM = 0.12
+CHIN_ROOM = 0.2
 """How far below the chin the mask reaches, in crop radii, so that the chin can drop."""
 SHRINK, FEATHER = 0.1, 0.3
 """Inner margin and width of the soft edge of the face's mask, in crop radii."""

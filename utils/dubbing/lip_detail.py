@@ -30,7 +30,9 @@ MIN_SHARE = 0.5
 """Lips of the source that move less than this fraction of the generated ones (a portrait, a silent person) show too few
 shapes: then the generated lips keep theirs."""
 MAX_GAIN = 2.0
-"""How much further than the network paints it a component may be moved."""
+"""By how much generated lips that move too little are taken to move further, when lips are looked for."""
+DRAWN = 0.5
+"""How far generated lips are drawn towards the mixtures: whole, what the speech moves would be drawn away, too."""
 MIN_VARIETY = 8
 """A bank with fewer entries does not show what this person's lips can look like."""
 
@@ -80,6 +82,8 @@ class LipBank:
         self._mixtures = _Mixtures(np.stack([entry.patch for entry in entries]), self._window)
         closed = sorted(entries, key=lambda entry: entry.opening)[: max(1, len(entries) // CLOSED_SHARE)]
         self._closed = np.mean([entry.patch for entry in closed], 0)
+        self._middle = self._real_middle = self._shift = np.zeros_like(entries[0].patch)
+        self._gain = 1.0
         self._limit: float | None = None
         self._drawn = 0.0
         self._last: int | None = None
@@ -95,15 +99,19 @@ class LipBank:
         """
         if len(self._entries) < MIN_VARIETY:
             return
-        patches = np.stack([entry.patch for entry in self._entries])
-        share = self._mixtures.calibrate(real, generated)
+        spread, painted_spread = (self._mixtures.spread(patches) for patches in (real, generated))
+        share = min(1.0, spread / max(painted_spread, 1e-6))
         if share < MIN_SHARE:
             return
-        painted, known = self._mixtures.departure(generated).mean(), self._mixtures.departure(real).mean()
-        if painted > DEPARTURE * known:
+        self._middle, self._real_middle = generated.mean(0), real.mean(0)
+        self._gain = float(np.clip(spread / max(painted_spread, 1e-6), 1, MAX_GAIN))
+        self._shift = share * (self._mixtures.nearest(self._real_middle) - self._mixtures.nearest(self._middle))
+        departure, known = (self._mixtures.departure(patches).mean() for patches in (generated, real))
+        if departure > DEPARTURE * known:
             # Frames that the mixtures were not made of depart further than those they were.
-            unseen = _Mixtures(patches[::2], self._window).departure(patches[1::2]).mean()
-            self._limit, self._drawn = float(unseen), share
+            own = np.stack([entry.patch for entry in self._entries])
+            unseen = _Mixtures(own[::2], self._window).departure(own[1::2]).mean()
+            self._limit, self._drawn = float(unseen), DRAWN * share
 
     def forget(self) -> None:
         """The next face does not follow the last one."""
@@ -114,17 +122,20 @@ class LipBank:
 
         `closed`: 0 .. 1, how far they are to be closed, as far as the source shows closed lips.
         """
-        lips = self._mixtures.moved(patch, self._limit is not None)
-        rest = patch - self._mixtures.nearest(patch)
+        mixed = self._mixtures.nearest(patch)
+        rest = patch - mixed
         if self._limit is not None:
             kept = self._limit / max(float(self._mixtures.departure(patch[None])[0]), self._limit)
-            rest *= 1 - self._drawn * (1 - kept)
-        lips += rest
-        return lips + np.float32(closed) * (self._closed - lips)
+            rest = rest * np.float32(1 - self._drawn * (1 - kept))
+        return self._closing(mixed + self._shift + rest, closed)
 
-    def match(self, patch: np.ndarray) -> LipMatch:
-        """The entry for generated lips, float32 [h, w, 3]."""
-        query = self._plain(patch)
+    def match(self, patch: np.ndarray, closed: float = 0.0) -> LipMatch:
+        """The entry for generated lips, float32 [h, w, 3], before they are corrected; `closed` as there.
+
+        What they depart from their mean is sought as far from the mean of the real ones as real ones move.
+        """
+        wanted = self._closing(self._real_middle + self._gain * (patch - self._middle), closed)
+        query = self._plain(wanted)
         distance = ((self._table - query) ** 2).reshape(len(self._table), -1) @ self._window.ravel()
         if self._last is not None:
             distance[self._last] *= 1 - KEEP_BONUS
@@ -137,6 +148,9 @@ class LipBank:
         error = cv2.blur((bent - query) ** 2, (5, 5))
         trust = np.exp(-error / TOLERANCE) * np.clip(4 * self._window, 0, 1)
         return LipMatch(self._entries[self._last], where, trust)
+
+    def _closing(self, patch: np.ndarray, closed: float) -> np.ndarray:
+        return patch + np.float32(closed) * (self._closed - patch) if closed else patch
 
     def _plain(self, patch: np.ndarray) -> np.ndarray:
         """Brightness [h, w] without the level and contrast of the picture as a whole."""
@@ -162,37 +176,15 @@ class _Mixtures:
         left, values, right = np.linalg.svd(centred * self._weights, full_matrices=False)
         count = min(COMPONENTS, int((values > 0.02 * max(values[0], 1e-6)).sum()))
         self._project = right[:count] * self._weights
-        own = centred @ self._project.T
-        self._range = own.min(0), own.max(0)
-        self._gain, self._shift, self._middle = np.ones(count), np.zeros(count), np.zeros(count)
         self._components = (left[:, :count] / values[:count]).T @ centred
 
     def nearest(self, patch: np.ndarray) -> np.ndarray:
         """The mixture nearest to a patch, or to each of [..., h, w, 3]."""
         return (self._mean + self._coefficients(patch) @ self._components).reshape(patch.shape)
 
-    def calibrate(self, real: np.ndarray, generated: np.ndarray) -> float:
-        """Learn mean and spread of generated patches against those of the real ones of the same frames, [N, h, w, 3].
-
-        Returns:
-            In [0, 1]: how far the real ones move as much as the generated ones, and so can stand for all mouths.
-        """
-        own, painted = self._coefficients(real), self._coefficients(generated)
-        spread, painted_spread = own.std(0), painted.std(0)
-        share = float(np.clip(np.linalg.norm(spread) / max(np.linalg.norm(painted_spread), 1e-6), 0, 1))
-        if share < MIN_SHARE:
-            return share
-        self._gain = np.clip(spread / np.maximum(painted_spread, 1e-6), 1, MAX_GAIN)
-        self._shift = share * (own.mean(0) - painted.mean(0))
-        self._middle = painted.mean(0)
-        return share
-
-    def moved(self, patch: np.ndarray, within: bool) -> np.ndarray:
-        """The mixture nearest to a generated patch, moved as far as real ones move; `within` their range alone."""
-        mixed = self._middle + self._shift + self._gain * (self._coefficients(patch) - self._middle)
-        if within:
-            mixed = np.clip(mixed, *self._range)
-        return (self._mean + mixed @ self._components).reshape(patch.shape)
+    def spread(self, patches: np.ndarray) -> float:
+        """How far patches [N, h, w, 3] move, root mean square in levels, as far as mixtures show it."""
+        return float(np.linalg.norm(self._coefficients(patches).std(0)))
 
     def _coefficients(self, patch: np.ndarray) -> np.ndarray:
         return (patch.reshape(*patch.shape[:-3], -1) - self._mean) @ self._project.T

@@ -47,13 +47,23 @@ def test_a_choice_stays_until_another_is_clearly_nearer_and_a_cut_ends_that():
     assert afresh(barely_six) == 6
 
 
-def test_generated_lips_that_move_too_little_move_as_far_as_real_ones():
+def test_lips_are_looked_for_as_far_apart_as_real_ones_move():
     lookup = bank(np.linspace(0, 11, 24))
     openings = np.linspace(0, 10, 16)
-    timid = [3.0, 7.0]  # of what is 0 .. 10 in truth
     lookup.learn(np.stack([lips(o) for o in openings]), np.stack([lips(3 + 0.4 * o) for o in openings]))
-    low, high = (darkness(lookup.corrected(lips(opening))) for opening in timid)
-    assert high - low > 1.5 * (darkness(lips(7)) - darkness(lips(3)))
+    low, high = (lookup.match(lips(opening)).entry.opening for opening in (3.4, 6.6))
+    assert high - low > 1.4 * (6.6 - 3.4)
+
+
+def test_lips_unlike_any_of_this_person_are_drawn_towards_theirs():
+    lookup = bank(np.linspace(0, 11, 24))
+    openings = np.linspace(0, 10, 16)
+    blot = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    blot[17:21, 23:29, 0] = 60
+    odd = np.stack([lips(o) + blot * (n % 2) for n, o in enumerate(openings)])
+    lookup.learn(np.stack([lips(o) for o in openings]), odd)
+    left = lookup.corrected(lips(5) + blot) - lips(5)
+    assert np.abs(left[17:21, 23:29, 0]).mean() < 0.75 * 60
 
 
 def test_lips_of_a_portrait_do_not_hold_the_generated_ones():
