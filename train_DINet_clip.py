@@ -64,7 +64,8 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     # Data
     samples = partial(ClipSamples, may_repeat_source=dinet.reference_may_repeat_source)
     data = open_training_data(samples, loading, dist_info, device)
-    metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel)
+    frozen = frame if sizes.freeze_audio_encoder else None
+    metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel, frozen)
 
     # Networks and losses: a call of the step is one step of the training
     torch.manual_seed(loading.seed)

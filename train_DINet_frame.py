@@ -64,7 +64,8 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
         frames_per_sample=stage.frames_per_sample,
     )
     data = open_training_data(samples, loading, dist_info, device)
-    metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel)
+    frozen = coarse if sizes.freeze_audio_encoder and stage.pretrained_audio_path is None else None
+    metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel, frozen)
 
     # Networks and losses: a call of the step is one step of the training
     torch.manual_seed(loading.seed)

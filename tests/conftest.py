@@ -27,6 +27,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         skips["clips"] = f"needs the clips of {CLIPS}"
     if not torch.cuda.is_available():
         skips["gpu"] = "needs a CUDA GPU"
+    # The longest files first, so that no process is left with one at the end.
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)
     for item in items:
         for name, reason in skips.items():
             if item.get_closest_marker(name):

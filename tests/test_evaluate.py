@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shlex
 import subprocess
 import sys
 from fractions import Fraction
@@ -144,7 +145,8 @@ def test_other_rates_and_sizes_are_matched(scored):
 
 
 def test_report_files(scored):
-    assert "evaluate.py --generated" in scored.content["command"]
+    words = shlex.split(scored.content["command"])
+    assert words[0] == "python" and words[1].endswith("evaluate.py") and words[2] == "--generated"
     with (scored.folder / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sum(row["row"] == "dubbed" and row["clip"] != "mean" for row in rows) == 7

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def main():
     file.write("data"); file.close()
 run_script(main)
 """
-    command = f"exec {sys.executable} -c '{(RUN + code).replace(chr(39), chr(34))}' 2>&-"
+    command = f"exec {shlex.quote(sys.executable)} -c '{(RUN + code).replace(chr(39), chr(34))}' 2>&-"
     assert subprocess.run(["sh", "-c", command], timeout=30).returncode == 0
     assert (tmp_path / "data").read_text() == "data"
 

@@ -42,15 +42,22 @@ from utils.training.settings import (
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def make_metadata(mouth_region_size: int | None, kind: FeatureKind, feature_channel: int | None = None) -> Metadata:
+def make_metadata(
+    mouth_region_size: int | None,
+    kind: FeatureKind,
+    feature_channel: int | None = None,
+    frozen_encoder: Checkpoint | None = None,
+) -> Metadata:
     """Metadata of the checkpoints of a training.
 
     Args:
         mouth_region_size: in pixels; None for a network without images.
         kind: of the speech features.
         feature_channel: of the generator; None for a training without one.
+        frozen_encoder: generator whose audio encoder stays as it is: its `max_audio_norm` goes on to hold.
     """
-    return Metadata(mouth_region_size, kind.name, kind.channels, kind.rows_per_frame, feature_channel)
+    norm = None if frozen_encoder is None else frozen_encoder.metadata.max_audio_norm
+    return Metadata(mouth_region_size, kind.name, kind.channels, kind.rows_per_frame, feature_channel, norm)
 
 
 def check_metadata(checkpoint: Checkpoint, metadata: Metadata, option: str) -> None:
