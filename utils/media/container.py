@@ -22,11 +22,10 @@ _FORMATS = (
     "pam_pipe pbm_pipe pcx_pipe pgm_pipe pgmyuv_pipe png_pipe ppm_pipe psd_pipe qoi_pipe sgi_pipe sunrast_pipe "
     "tiff_pipe webp_pipe xbm_pipe xpm_pipe xwd_pipe"
 )
-_OPTIONS = {"options": {"format_whitelist": ",".join(_FORMATS.split()), "protocol_whitelist": "file"}}
+_OPTIONS = {"format_whitelist": ",".join(_FORMATS.split()), "protocol_whitelist": "file"}
 """A playlist, whatever its name ends with, opens neither another file nor an address."""
 _MAX_STREAMS = 1000  # ffmpeg's own limit
-if int(av.__version__.split(".")[0]) < 19:
-    _OPTIONS["metadata_errors"] = "replace"  # PyAV 19 has no such argument: it never fails on metadata
+_PYAV_18 = int(av.__version__.split(".")[0]) < 19
 
 
 class Rational(Protocol):
@@ -51,14 +50,17 @@ def open_input(path: Path, max_pixels: int | None = None) -> av.container.InputC
         # Not by its path: ffmpeg would take "a:b.mp4" for a protocol and "a%d.jpg" for a series of pictures, and PyAV
         # refuses names that are not UTF-8.
         name = descriptor_name(descriptor, path)
-        streams = [decoder_options(max_pixels or current_limits().max_pixels)] * _MAX_STREAMS
+        limit = decoder_options(max_pixels or current_limits().max_pixels)
+        if not _PYAV_18:  # its options reach the decoders of all streams, and it never fails on metadata
+            return av.open(name, options=_OPTIONS | limit)
+        given = {"options": _OPTIONS, "metadata_errors": "replace"}
         try:
-            return av.open(name, stream_options=streams, **_OPTIONS)
+            return av.open(name, stream_options=[limit] * _MAX_STREAMS, **given)
         except ValueError as error:
             # MPEG streams are found by reading on; PyAV has no way to limit their decoders before.
             if isinstance(error, av.FFmpegError):
                 raise
-            return av.open(name, **_OPTIONS)
+            return av.open(name, **given)
     finally:
         os.close(descriptor)
 
