@@ -421,7 +421,7 @@ def test_video_clip_as_ffmpeg_reads_it(tmp_path: Path, voice: np.ndarray):
     command = ["ffmpeg", "-loglevel", "error", "-i", str(path), "-f", "f32le", "-ac", "1", "-ar", "16000", "-"]
     expected = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.float32)
     samples = load_waveform(path, "-").samples
-    # PyAV 19 marks the padding of the last AAC frame, which older ffmpeg programs play: then the voice's length is right.
+    # PyAV 19 marks the padding of the last AAC frame; older ffmpeg programs play it.
     assert len(samples) in (pytest.approx(len(expected), abs=2), 2 * 16000)
     assert difference(samples, expected) < 0.05  # its resampler cuts off the highest tones sooner
 
