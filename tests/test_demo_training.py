@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -131,30 +132,35 @@ def test_shifted_speech_is_that_of_later_frames(aligner, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_recipe_makes_weights_of_a_tiny_data_set(tmp_path):
+def test_the_recipe_makes_weights_of_a_tiny_data_set(recipe, tmp_path, monkeypatch, caplog):
     videos = tmp_path / "videos"
     videos.mkdir()
     for number in range(2):
         speech = write_speech(tmp_path / f"{number}.wav", 3, amplitude=0.3 + 0.1 * number)
         write_face_video(videos / f"face{number}.mp4", 75, size=256, audio=speech)
-    arguments = [
-        "--videos",
-        videos,
-        "--val_videos",
-        videos,
-        "--work_dir",
-        tmp_path / "work",
-        "--result_dir",
-        tmp_path / "result",
-    ]
-    command = [sys.executable, str(SCRIPT), *map(str, arguments), "--length", "0.0001", "--mouth_region_size", "64"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    result = tmp_path / "result"
+    # All steps and options, but a narrow generator, few epochs and short reports: the same checks in minutes less.
+    small = replace(
+        recipe.PROFILES["cpu"], feature_channel=16, speed=("--cache", "ram"), val_samples=4, lip_val_samples=16
+    )
+    monkeypatch.setitem(recipe.PROFILES, "cpu", small)
+    monkeypatch.setattr(recipe, "EPOCHS", 6)
+    monkeypatch.setattr(recipe, "LIP_EPOCHS", 3)
+    work, result = tmp_path / "work", tmp_path / "result"
+    folders = ["--videos", videos, "--val_videos", videos, "--work_dir", work, "--result_dir", result]
+    arguments = [*map(str, folders), "--length", "0.0001", "--mouth_region_size", "64"]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    recipe.main()
     names = {"DINet_demo.pth", "audio_encoder.pth", "mouth_reader.pth", "made_by.json", "learning_curves.png"}
     assert names <= {path.name for path in result.iterdir()}
     assert load_dubber(LoadSettings(result / "DINet_demo.pth", device="cpu")).generator.mouth_region_size == 64
     state = read_checkpoint(result / "DINet_demo.pth", "-").networks["net_g"]
     assert all(np.isfinite(value.float().numpy()).all() for value in state.values())
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert again.stderr.count("finished before") == 14
+    with caplog.at_level("INFO"):
+        recipe.main()
+    assert sum("finished before" in message for message in caplog.messages) == 14
+
+
+def test_the_recipe_is_a_command_of_its_own(tmp_path):
+    command = [sys.executable, str(SCRIPT), "--videos", "v", "--plan"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert len(done.stdout.splitlines()) == 13 and done.stdout.startswith("python data_processing.py --all")

@@ -21,7 +21,7 @@ logger = logging.getLogger("train_demo")
 ROOT = Path(__file__).resolve().parents[2]
 PERCEPTUAL_WEIGHTS = Path(__file__).resolve().parent / "vgg16_relu3_1.pth"
 EPOCHS, LIP_EPOCHS = 10, 5
-"""Epochs of each frame stage and of the clip stage, and of the networks that tell the lips."""
+"""Epochs of each frame stage and of the clip stage, and of the networks that predict the lips."""
 SOME_SKIPPED = 1
 """Exit status of data_processing.py where some videos could not be used."""
 CURVES = ("mouth_l1", "lips", "perception", "opening_correlation")
@@ -39,6 +39,7 @@ class Profile:
         speed: options for speed.
         coarse_frames, fine_frames, lip_frames, final_frames, clip_frames: lengths of the stages.
         encoder_samples, reader_samples: lengths of the trainings of the audio encoder and the mouth reader.
+        val_samples, lip_val_samples: samples per report on held-out data, of the stages and of the lip networks.
     """
 
     coarse_mouth: int
@@ -55,6 +56,8 @@ class Profile:
     clip_frames: int
     encoder_samples: int = 150_000
     reader_samples: int = 50_000
+    val_samples: int = 64
+    lip_val_samples: int = 512
 
 
 PROFILES = {
@@ -150,7 +153,8 @@ def training_steps(options: argparse.Namespace, video_count: int) -> list[Step]:
     def newest(folder: str, prefix: str = "netG", epochs: int = EPOCHS) -> str:
         return str(work / folder / f"{prefix}_model_epoch_{epochs}.pth")
 
-    lips = ["--openface_landmark_dir", *landmarks, "--val_samples", "512", "--hold_out", "0.05"]
+    lips = ["--openface_landmark_dir", *landmarks, "--hold_out", "0.05"]
+    lips += ["--val_samples", str(profile.lip_val_samples)]
     rough_encoder, encoder, reader = (
         newest(folder, prefix, LIP_EPOCHS)
         for folder, prefix in (
@@ -163,6 +167,7 @@ def training_steps(options: argparse.Namespace, video_count: int) -> list[Step]:
     generator = [
         *("--augment", "color", "--augment_audio", "--length_power", "0.5", "--freeze_audio_encoder"),
         *("--D_block_expansion", "16", "--D_max_features", "64", "--clip_grad", "1", *profile.speed),
+        *("--val_samples", str(profile.val_samples)),
     ]
     frame = [*generator, "--frames_per_sample", str(frames)]
     picture = [
@@ -181,13 +186,8 @@ def training_steps(options: argparse.Namespace, video_count: int) -> list[Step]:
         return Step(name, "train_audio_encoder.py", (*arguments, "--augment_audio", "--length_power", "0.7"))
 
     def frame_stage(name: str, count: int, decaying: int, size: int, *more: str) -> Step:
-        arguments = [
-            "--train_data",
-            str(aligned),
-            *common,
-            *course(count / frames, batch, EPOCHS, decaying, name),
-            *frame,
-        ]
+        lengths = course(count / frames, batch, EPOCHS, decaying, name)
+        arguments = ["--train_data", str(aligned), *common, *lengths, *frame]
         return Step(name, "train_DINet_frame.py", (*arguments, "--mouth_region_size", str(size), *more))
 
     def finer(folder: str) -> list[str]:
