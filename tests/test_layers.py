@@ -1,6 +1,7 @@
 """Where code may lie: layers that import downwards only, files and folders of a size that one can read."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_no_file_is_longer_than_one_reads():
 def test_few_files_lie_directly_in_utils():
     files = sorted(path.name for path in (ROOT / "utils").glob("*.py") if path.name != "__init__.py")
     assert len(files) <= MAX_FILES, files
+
+
+def test_each_folder_lists_its_files():
+    """The docstring of a folder's __init__.py is its map: it names every file and folder in it, and no other."""
+    for folder in {path.parent for path in sources()} - {ROOT}:
+        if not (folder / "__init__.py").exists():
+            continue
+        text = (folder / "__init__.py").read_text(encoding="utf-8")
+        listed = re.findall(r"^ *((?:\w+\.py, )*(?:\w+\.py|\w+/))(?= |$)", text, re.MULTILINE)
+        named = {name for line in listed for name in line.split(", ")}
+        there = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
+        there |= {f"{path.name}/" for path in folder.iterdir() if (path / "__init__.py").exists()}
+        assert named == there, folder
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,26 @@
 """The dubbing engine behind inference.py.
 
-from utils.dubbing import DubbingJob, DubbingOptions, LoadSettings, load_dubber
+    from utils.dubbing import DubbingJob, DubbingOptions, LoadSettings, load_dubber
 
-dubber = load_dubber(LoadSettings(device="cpu"), DubbingOptions(fps=25))
-report = dubber.dub(DubbingJob("face.mp4", "speech.wav", "dubbed.mp4"))
+    dubber = load_dubber(LoadSettings(device="cpu"), DubbingOptions(fps=25))
+    report = dubber.dub(DubbingJob("face.mp4", "speech.wav", "dubbed.mp4"))
+
+Files:
+
+    settings.py       options of a dub, with their defaults
+    load.py           weights to a `Dubber`
+    engine.py         `Dubber`: analyses the source, chooses the references, runs the dub
+    run.py            the stages of one dub: decode, crop, generator, blend, encode
+    generator.py      the network: face crops and audio in, faces out
+    references.py     the five reference frames
+    blending.py       --blend feather and hard: colour match, paste with a mask
+    face_blend.py     --blend face, the default: only the lower face changes
+    face_geometry.py  its masks, and coordinates that move with the head
+    lip_detail.py     its lips: detail taken from other frames of the same person
+    sample_grid.py    its maps, resampled to the frame's planes
+    silence.py        lips close in pauses of the speech
+    streaming.py      live dubbing
+    job_list.py       lists of videos (--jobs)
 """
 
 from typing import TYPE_CHECKING, Any
