@@ -109,3 +109,56 @@ def _ring_tables() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         position = torch.arange(cells)
         filters.append(torch.exp(-0.5 * ((position[:, None] - position) / (COLOUR_MAP_CELLS / 4)) ** 2))
     return *filters, ring
+
+
+def paste(
+    patch: np.ndarray, box: CropBox, patch_box: CropBox, generated: np.ndarray, mask: PasteMask, weight: float
+) -> CropBox | None:
+    """Blend a generated crop into part of a frame.
+
+    Args:
+        patch: uint8 [h, w, 3], the part of the frame at `patch_box`; changed in place.
+        box: where the crop lies in the frame; may leave the frame.
+        patch_box: where the patch lies in the frame, on even pixels.
+        generated: uint8 [box.height, box.width, 3].
+        mask: weights of the generated picture for the box's radius.
+        weight: 0 .. 1, scales the mask (cross-fade to the untouched frame).
+
+    Returns:
+        The part of the frame that may have changed, on even pixels; None where nothing was to be pasted.
+    """
+    first_row, first_column = box.top + mask.rows.start, box.left + mask.columns.start
+    top, bottom = max(first_row, patch_box.top), min(box.top + mask.rows.stop, patch_box.bottom)
+    left, right = max(first_column, patch_box.left), min(box.left + mask.columns.stop, patch_box.right)
+    if top >= bottom or left >= right:
+        return None
+    target = patch[top - patch_box.top : bottom - patch_box.top, left - patch_box.left : right - patch_box.left]
+    source = generated[top - box.top : bottom - box.top, left - box.left : right - box.left]
+    alpha = mask.alpha[top - first_row : bottom - first_row, left - first_column : right - first_column]
+    old = target.astype(np.float32)
+    np.copyto(target, np.rint(old + alpha * weight * (source - old)), casting="unsafe")
+    return CropBox(top // 2 * 2, (bottom + 1) // 2 * 2, left // 2 * 2, (right + 1) // 2 * 2)
+
+
+def paste_face(
+    yuv: np.ndarray, crop: FaceCrop, face: np.ndarray, mask: PasteMask, weight: float, colour: Colour
+) -> np.ndarray:
+    """Return a copy of the frame with a generated face in its crop; pixels outside the mask keep their exact value.
+
+    Args:
+        yuv: uint8 [H * 3 // 2, W], the frame that `crop` was cut from.
+        crop: the crop.
+        face: uint8 [h, w, 3] in RGB, the generated crop at the network's size.
+        mask: where to paste, for the crop's radius.
+        weight: 0 .. 1, scales the mask.
+        colour: how the frame's YUV is to be understood.
+    """
+    result = yuv.copy()
+    patch = crop.patch.copy()
+    generated = resize_image(face, crop.box.height, crop.box.width)
+    changed = paste(patch, crop.box, crop.patch_box, generated, mask, weight)
+    if changed is not None:
+        top, left = changed.top - crop.patch_box.top, changed.left - crop.patch_box.left
+        part = patch[top : top + changed.height, left : left + changed.width]
+        set_rgb_patch(result, changed.top, changed.left, np.ascontiguousarray(part), colour)
+    return result
