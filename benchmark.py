@@ -82,7 +82,7 @@ def measure_generator(
 
     from utils.benchmark.clock import counted_flops, direct_flops, rounds_in_turn
     from utils.device import default_batch_size
-    from utils.dubbing.blending import first_seen_row
+    from utils.dubbing.blending import first_visible_row
     from utils.face.crop_geometry import mouth_region, network_size
     from utils.speech.features import KINDS
 
@@ -92,7 +92,7 @@ def measure_generator(
     audio = torch.randn(8, kind.channels, 5 * kind.rows_per_frame)
     masked = crops.clone()
     masked[(..., *mouth_region(size))] = 0
-    first_row = first_seen_row(size)
+    first_row = first_visible_row(size)
     variants: dict[str, Callable[[], torch.Tensor]] = {}
     frames, flops, results = {}, {}, {}
     for name, network in generators.published(kind.channels).items():

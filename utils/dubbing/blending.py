@@ -1,4 +1,4 @@
-"""How a generated mouth goes back into the picture without a visible box."""
+"""Blending by a fixed mask (`--blend feather` and `hard`): colour match, mask, paste into the frame."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,12 +17,12 @@ FEATHER_WIDTH = 0.2
 COLOUR_MAP_CELLS = 32
 """Colour is compared on a grid with this many cells across the mouth region."""
 MAX_COLOUR_SHIFT = 0.15
-"""Largest correction of a colour in [0, 1]; more than this is no tint but a hand or a microphone in the ring."""
+"""Maximum colour correction, colours being in [0, 1]; a larger difference is a hand or a microphone in the ring."""
 
 
 @dataclass(frozen=True)
 class PasteMask:
-    """Weights of the generated picture inside a crop of some radius.
+    """Weights of the generated face inside a crop of some radius.
 
     `alpha` is float32 [rows, columns, 1] in [0, 1] and covers `rows` and `columns` of the crop, in pixels of the frame.
     """
@@ -64,10 +64,10 @@ def paste_mask(radius: int, blend: str) -> PasteMask:
 
 
 def match_colour(generated: torch.Tensor, real: torch.Tensor, mouth_region_size: int) -> torch.Tensor:
-    """Remove the tint of the generated picture against the real one, as seen on the ring round the masked square.
+    """Remove the tint of the generated face, measured on the ring round the masked square.
 
     The difference on the ring is spread smoothly over the whole crop (normalised convolution), so that both
-    pictures agree along the seam and lighting that varies over the face is kept.
+    images agree along the seam and lighting that varies over the face is kept.
 
     Args:
         generated: [B, 3, H, W] in [0, 1].
@@ -86,8 +86,8 @@ def match_colour(generated: torch.Tensor, real: torch.Tensor, mouth_region_size:
     return (generated + shift.clamp(-MAX_COLOUR_SHIFT, MAX_COLOUR_SHIFT)).clamp(0, 1)
 
 
-def first_seen_row(mouth_region_size: int) -> int:
-    """First row of the generated picture that counts when it is blended with "feather"; a multiple of 4."""
+def first_visible_row(mouth_region_size: int) -> int:
+    """First row of the network's crop that is used by the blendings "feather" and "face"; a multiple of 4."""
     return mouth_region(mouth_region_size)[0].start - mouth_region_size // 8
 
 
@@ -121,7 +121,7 @@ def paste(
         box: where the crop lies in the frame; may leave the frame.
         patch_box: where the patch lies in the frame, on even pixels.
         generated: uint8 [box.height, box.width, 3].
-        mask: weights of the generated picture for the box's radius.
+        mask: weights of the generated face for the box's radius.
         weight: 0 .. 1, scales the mask (cross-fade to the untouched frame).
 
     Returns:

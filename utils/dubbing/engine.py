@@ -1,7 +1,4 @@
-"""The dubbing engine: a video, other speech and a generator in, the dubbed video out.
-
-The command line, the tests and any other front end call `Dubber.dub`.
-"""
+"""The dubbing engine: `Dubber.dub`, which the command line, the page and Python programs call."""
 
 import logging
 import time
@@ -36,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def _check_results(job: DubbingJob) -> None:
-    """See that the results can have their names, and that none is read or written twice.
+    """Check that the results can be written, and that none of them is also an input or the other result.
 
     Raises:
         UserError: naming the result.
@@ -54,10 +51,10 @@ class Dubber:
     """Dubs videos with one generator that is loaded once.
 
     Args:
-        generator: makes faces with a new mouth; no one else may use it.
-        read_speech: reads an audio file, as features that the generator was trained on.
-        landmark_dir: where detected landmarks are kept, so that a second run on a video is quick; None keeps none.
-        options: how to dub where `dub` is not told otherwise.
+        generator: makes faces with a new mouth; used by this Dubber alone.
+        read_speech: reads an audio file as the speech features that the generator was trained on.
+        landmark_dir: where detected landmarks are kept for the next run on the same video; None keeps none.
+        options: default options of `dub`.
     """
 
     def __init__(
@@ -80,7 +77,7 @@ class Dubber:
 
         Args:
             job: what to dub.
-            options: how to dub; None: as the Dubber was told.
+            options: how to dub; None: the default options of this Dubber.
             progress: called from this thread as the work proceeds.
 
         Raises:
@@ -98,14 +95,14 @@ class Dubber:
         job.result.parent.mkdir(parents=True, exist_ok=True)
         limit_heap_fragmentation()
         start = time.perf_counter()
-        clock = StageTimer()
+        timer = StageTimer()
         speech = self.read_speech(job.audio)
-        clock.add("speech features", time.perf_counter() - start)
-        prepared, references = self._prepare(job, options, progress, clock)
-        run = DubRun(job, options, prepared, speech, self.generator, clock)
+        timer.add("speech features", time.perf_counter() - start)
+        analyzed, references = self._prepare(job, options, progress, timer)
+        run = DubRun(job, options, analyzed, speech, self.generator, timer)
         untouched = run.write(run.frames(), progress)
         total = time.perf_counter() - start
-        return DubbingReport(job.result, run.count, run.rate, untouched, references, clock.seconds, total)
+        return DubbingReport(job.result, run.count, run.rate, untouched, references, timer.seconds, total)
 
     def prepare(
         self,
@@ -114,9 +111,9 @@ class Dubber:
         options: DubbingOptions | None = None,
         progress: Progress | None = None,
     ) -> tuple[AnalyzedVideo, list[int]]:
-        """Analyze a source and choose its reference frames, as `dub` does first; a front end shows them.
+        """Analyze a source and choose its reference frames, as `dub` does first, to show them to a user.
 
-        A `dub` of the same source with the same choices goes on from here.
+        A `dub` of the same source with the same options does not repeat it.
 
         Raises:
             UserError: unusable source or landmarks.
@@ -137,9 +134,9 @@ class Dubber:
         return stream(self, audio_blocks, Path(source), speech_sample and Path(speech_sample), options or self.options)
 
     def _prepare(
-        self, job: DubbingJob, options: DubbingOptions, progress: Progress, clock: StageTimer
+        self, job: DubbingJob, options: DubbingOptions, progress: Progress, timer: StageTimer
     ) -> tuple[AnalyzedVideo, list[int]]:
-        """The source, its references handed to the generator; nothing to do where the last job had the same one."""
+        """Analyze the source and give its references to the generator, unless the last job did just that."""
         choices = (options.face, options.crop_radius, options.reference_selection, options.reference_frames)
         source = require_file(job.source, job.source_option)
         landmarks = job.landmark_path and require_file(job.landmark_path, "--source_openface_landmark_path")
@@ -153,15 +150,15 @@ class Dubber:
         )
         if self._last is None or self._last[0] != key:
             self._last = None
-            prepared = self._analyze(job, options, progress, clock)
+            analyzed = self._analyze(job, options, progress, timer)
             begin = time.perf_counter()
-            references = self._choose_references(prepared, options)
-            clock.add("references", time.perf_counter() - begin)
-            self._last = (key, prepared, references)
+            references = self._choose_references(analyzed, options)
+            timer.add("references", time.perf_counter() - begin)
+            self._last = (key, analyzed, references)
         return self._last[1:]
 
     def _analyze(
-        self, job: DubbingJob, options: DubbingOptions, progress: Progress, clock: StageTimer
+        self, job: DubbingJob, options: DubbingOptions, progress: Progress, timer: StageTimer
     ) -> AnalyzedVideo:
         hint = "without this option the landmarks are detected"
         with (
@@ -170,18 +167,18 @@ class Dubber:
             blame("--source_openface_landmark_path", hint, only=LandmarkFileError),
         ):
             return analyze_video(
-                job.source, job.landmark_path, self.landmark_dir, options.face, options.crop_radius, progress, clock
+                job.source, job.landmark_path, self.landmark_dir, options.face, options.crop_radius, progress, timer
             )
 
-    def _choose_references(self, prepared: AnalyzedVideo, options: DubbingOptions) -> list[int]:
-        """Choose the reference frames and hand their crops to the generator."""
-        info = prepared.reader.info
+    def _choose_references(self, analyzed: AnalyzedVideo, options: DubbingOptions) -> list[int]:
+        """Choose the reference frames and give their crops to the generator."""
+        info = analyzed.reader.info
         size = network_size(self.generator.mouth_region_size)
         crops: dict[int, np.ndarray] = {}
 
         def read(frames: Sequence[int]) -> None:
-            for frame in prepared.reader.play(sorted(set(frames) - crops.keys())):
-                crop = cut_face(frame.yuv, prepared.plan.box(frame.index), info.colour)
+            for frame in analyzed.reader.play(sorted(set(frames) - crops.keys())):
+                crop = cut_face(frame.yuv, analyzed.plan.box(frame.index), info.colour)
                 crops[frame.index] = crop.resized(*size)
 
         def sharpness(frames: Sequence[int]) -> list[float]:
@@ -190,11 +187,11 @@ class Dubber:
             return [float(cv2.Laplacian(half, cv2.CV_32F).var()) for half in lower_halves]
 
         if options.reference_frames is not None:
-            chosen = parse_reference_frames(options.reference_frames, prepared.plan)
+            chosen = parse_reference_frames(options.reference_frames, analyzed.plan)
         elif options.reference_selection == "random":
-            chosen = random_references(prepared.plan, options.seed)
+            chosen = random_references(analyzed.plan, options.seed)
         else:
-            chosen = spread_references(prepared.plan, info.width, info.height, sharpness)
+            chosen = spread_references(analyzed.plan, info.width, info.height, sharpness)
         read(chosen)
         stacked = np.stack([crops[frame] for frame in chosen])
         self.generator.set_references(crops_to_tensor(stacked, self.generator.device))

@@ -1,10 +1,9 @@
-"""Blending by landmarks: only the lower face changes, the skin keeps its detail, the lips get that of the same person.
+"""Blending by landmarks (`--blend face`): only the lower face changes, and its skin and lips keep the source's detail.
 
 With S the source crop, low(S) what the network sees of it, and G the generated face (both at the network's size), the
-result is S + G - low(S), enlarged, inside the mask of the lower face. So the skin keeps everything that the network
-cannot paint, and where G says nothing new nothing changes. Where G differs from S, mostly on the lips, S's detail
-belongs to another moment: there it gives way to that of the frame of the source whose lips are most like G's
-(lip_detail.py).
+result is S + G - low(S), enlarged, inside the mask of the lower face. So the skin keeps the high frequencies that the
+network cannot generate, and where G equals low(S) nothing changes. Where G differs from S, mostly on the lips, the
+detail of S does not fit: it is replaced by that of the source frame whose lips are most like G's (lip_detail.py).
 
 All sums are made on the frame's own YUV samples: those outside the mask keep their exact value.
 """
@@ -23,28 +22,32 @@ from utils.face.landmarks import lip_opening
 from utils.media.yuv import Colour, planes, rgb_to_yuv_matrix
 
 SKIN_TOLERANCE, LIP_TOLERANCE = 24.0, 8.0
-"""Levels (0 .. 255) by which the generated face may differ from the source until the source's detail gives way."""
+"""Difference of the generated face from the source, in levels, at which 1/e of the source's detail is left."""
 SKIN_NOISE = 8.0
-"""Levels by which the network's errors on the skin may vary until half of its changes there are left out."""
+"""Standard deviation of the network's errors on the skin, in levels, at which half of its changes are left out."""
 CHIN_TOP, CHIN_HALF_WIDTH, CHIN_EDGE = 56, 22, 8
-"""Rows from which on, and columns on both sides of the middle within which, the crop shows the chin; its soft edge."""
-BAND_CELLS = (0.7, 1.4, 2.8, 5.6)
-"""Bands of resolution: the Gaussians between them, standard deviation in cells of the masks' grid."""
+"""The chin in the crop, in cells of the masks' grid: first row, half its width round the middle column, soft edge."""
+BAND_SIGMAS = (0.7, 1.4, 2.8, 5.6)
+"""Standard deviations of the Gaussians that separate the frequency bands, in cells of the masks' grid."""
 LUMA, CHROMA = (0,), (1, 2)
 PLANES = (LUMA, CHROMA)
-"""Planes of a frame that are worked on together."""
+"""Planes of a frame that are processed together."""
 OFFSETS = {LUMA: np.float32(16), CHROMA: np.float32(128)}
-"""Samples of black and of grey: what is added to sums of colours."""
+"""Samples of black and of grey: added to differences of colours to make samples."""
 MIN_WEIGHT = 0.02
-"""Detail with less weight than this is left as it is."""
+"""Detail whose weight is below this is not replaced."""
 
 
 @dataclass(frozen=True)
 class GeneratedFace:
     """A frame of the source with its generated face.
 
-    `yuv` uint8 [H * 3 // 2, W]; `crop` and `face` uint8 RGB [h, w, 3] at the network's size: what it saw, unmasked, and
-    what it made of it, None where it was not asked.
+    Attributes:
+        frame: number in the source.
+        yuv: the frame, uint8 [H * 3 // 2, W].
+        box: where the crop lies in the frame.
+        crop: what the network saw, unmasked, uint8 RGB [h, w, 3] at the network's size.
+        face: what it generated, likewise; None where it was not run.
     """
 
     frame: int
@@ -55,15 +58,15 @@ class GeneratedFace:
 
 
 class FaceBlender:
-    """Puts the generated faces of one video into its frames, in the order of the result.
+    """Blends the generated faces of one video into its frames, in the order of the result.
 
     Args:
         geometry: masks and lip patches of the video.
         mouth_region_size: m of the network in pixels.
         colour: how the video's YUV is to be understood.
-        lips: frames of the source for the bank of lips; their generated faces do not count.
-        spoken: some frames with faces generated from speech of any moment, to learn from them what the network always
-            gets wrong of this person.
+        bank_frames: frames of the source for the bank of lips; their generated faces are not used.
+        samples: frames with faces generated from speech of any moment, to measure the network's constant errors on
+            this person.
     """
 
     def __init__(
@@ -71,119 +74,128 @@ class FaceBlender:
         geometry: FaceGeometry,
         mouth_region_size: int,
         colour: Colour,
-        lips: Sequence[GeneratedFace],
-        spoken: Sequence[GeneratedFace],
+        bank_frames: Sequence[GeneratedFace],
+        samples: Sequence[GeneratedFace],
     ):
         self._geometry = geometry
         self._size = mouth_region_size
         self._to_yuv = rgb_to_yuv_matrix(colour)
-        pairs = [(self._yuv(sample.crop), self._yuv(sample.face)) for sample in spoken]
-        zones = [geometry.masks(sample.frame, sample.box, mouth_region_size).lips for sample in spoken]
+        pairs = [(self._yuv(sample.crop), self._yuv(sample.face)) for sample in samples]
+        lip_masks = [geometry.masks(sample.frame, sample.box, mouth_region_size).lips for sample in samples]
         error = np.mean([crop - face for crop, face in pairs], 0)
-        # On the lips the mean error depends on how open the mouth was: there its colour alone counts.
-        colour_alone = cv2.GaussianBlur(error, (0, 0), mouth_region_size / 8)
-        self._bias = error + (colour_alone - error) * np.mean(zones, 0)[..., None]
-        self._certain = self._certainty([crop - face for crop, face in pairs])
-        self._kept = self._kept_contrast(pairs, zones)
-        self._bank = LipBank([entry for entry in map(self._lip_frame, lips) if entry is not None])
-        self._bank.learn(
-            np.stack([self._patch(self._soft(crop), made) for (crop, _), made in zip(pairs, spoken, strict=True)]),
-            np.stack([self._patch(face + self._bias, made) for (_, face), made in zip(pairs, spoken, strict=True)]),
+        # On the lips the mean error depends on how open the mouth was: only its low frequencies are used there.
+        lip_error = cv2.GaussianBlur(error, (0, 0), mouth_region_size / 8)
+        self._bias = error + (lip_error - error) * np.mean(lip_masks, 0)[..., None]
+        self._confidence = self._measure_confidence([crop - face for crop, face in pairs])
+        self._band_gains = self._measure_band_gains(pairs, lip_masks)
+        self._bank = LipBank([entry for entry in map(self._bank_entry, bank_frames) if entry is not None])
+        self._bank.fit(
+            np.stack([self._lip_patch(self._soften(crop), at) for (crop, _), at in zip(pairs, samples, strict=True)]),
+            np.stack([self._lip_patch(face + self._bias, at) for (_, face), at in zip(pairs, samples, strict=True)]),
         )
         self._shot: int | None = None
 
-    def blend(self, made: GeneratedFace, weight: float, closed: float = 0.0) -> np.ndarray:
+    def blend(self, generated: GeneratedFace, weight: float, closed: float = 0.0) -> np.ndarray:
         """Return a copy of the frame with the generated face in it.
 
         Args:
-            made: the frame and its generated face.
+            generated: the frame and its generated face.
             weight: 0 .. 1, scales the mask (cross-fade to the untouched frame).
             closed: 0 .. 1, how far the lips are to be closed.
         """
-        if self._geometry.shot[made.frame] != self._shot:
-            self._shot = self._geometry.shot[made.frame]
-            self._bank.forget()
-        masks = self._geometry.masks(made.frame, made.box, self._size)
-        crop, face = self._yuv(made.crop), self._yuv(made.face) + self._bias
-        painted = self._patch(face, made)
-        lips = self._bank.corrected(painted, closed)
-        face += self._from_patch(lips - painted, made) * masks.lips[..., None]
-        match = self._bank.match(painted, closed)
-        change = (face - crop) * np.maximum(self._certain, masks.lips)[..., None]
-        lost = masks.face * weight * self._lost_detail(change, masks)
+        if self._geometry.shot[generated.frame] != self._shot:
+            self._shot = self._geometry.shot[generated.frame]
+            self._bank.reset()
+        masks = self._geometry.masks(generated.frame, generated.box, self._size)
+        crop, face = self._yuv(generated.crop), self._yuv(generated.face) + self._bias
+        lips = self._lip_patch(face, generated)
+        corrected = self._bank.correct(lips, closed)
+        face += self._lip_patch_to_crop(corrected - lips, generated) * masks.lips[..., None]
+        match = self._bank.match(lips, closed)
+        change = (face - crop) * np.maximum(self._confidence, masks.lips)[..., None]
+        replaced = masks.face * weight * self._unfit_detail(change, masks)
         change = change * (masks.face[..., None] * weight)
-        result = made.yuv.copy()
-        here = self._geometry.from_patch(made.frame)
+        result = generated.yuv.copy()
+        from_patch = self._geometry.from_patch(generated.frame)
         for group in PLANES:
             samples = [planes(result)[number] for number in group]
             shape, step = samples[0].shape, 1 if group == LUMA else 2
-            grid = grid_of_map(masks.face, made.box, step, shape)
+            grid = grid_of_map(masks.face, generated.box, step, shape)
             if grid is None:
                 continue
-            total = _channels(grid.from_crop(_pick(change, group)))
-            inner = grid_of_map(lost > MIN_WEIGHT, made.box, step, shape)
-            if inner is not None:
-                own = np.stack([plane[inner.rows, inner.columns] for plane in samples], -1)
-                seen = inner.from_crop(np.dstack([_pick(crop, group) + OFFSETS[group], lost]))
-                other = self._bent_detail(match, inner, here, group)
-                total[grid.inside(inner)] += seen[..., -1:] * (other - (own - seen[..., :-1]))
+            added = _with_channels(grid.from_crop(_select(change, group)))
+            detail_grid = grid_of_map(replaced > MIN_WEIGHT, generated.box, step, shape)
+            if detail_grid is not None:
+                source = np.stack([plane[detail_grid.rows, detail_grid.columns] for plane in samples], -1)
+                low = detail_grid.from_crop(np.dstack([_select(crop, group) + OFFSETS[group], replaced]))
+                own_detail = source - low[..., :-1]
+                new_detail = self._warped_detail(match, detail_grid, from_patch, group)
+                added[grid.inside(detail_grid)] += low[..., -1:] * (new_detail - own_detail)
             for channel, plane in enumerate(samples):
                 part = plane[grid.rows, grid.columns]
-                np.copyto(part, np.rint(np.clip(part + total[..., channel], 0, 255)), casting="unsafe")
+                np.copyto(part, np.rint(np.clip(part + added[..., channel], 0, 255)), casting="unsafe")
         return result
 
-    def _yuv(self, picture: np.ndarray) -> np.ndarray:
+    def _yuv(self, rgb: np.ndarray) -> np.ndarray:
         """RGB [h, w, 3] as YUV, float32, without the offsets of Y, U and V."""
-        return cv2.transform(picture.astype(np.float32), self._to_yuv)
+        return cv2.transform(rgb.astype(np.float32), self._to_yuv)
 
-    def _lost_detail(self, change: np.ndarray, masks: FaceMasks) -> np.ndarray:
-        """Fraction of the source's detail [h, w] that does not belong to the generated face."""
+    def _unfit_detail(self, change: np.ndarray, masks: FaceMasks) -> np.ndarray:
+        """Fraction of the source's detail [h, w] that does not fit the generated face."""
         cells = 2 * round(self._size / MASK_SIZE * 1.5) + 1
         difference = cv2.blur(np.abs(change).sum(-1), (cells, cells))
         tolerance = SKIN_TOLERANCE + (LIP_TOLERANCE - SKIN_TOLERANCE) * masks.lips
         return 1 - np.exp(-((difference / tolerance) ** 2))
 
-    def _certainty(self, errors: list[np.ndarray]) -> np.ndarray:
-        """How far changes of the skin [h, w] can be believed: speech hardly changes cheeks, but bad paint varies.
+    def _measure_confidence(self, errors: list[np.ndarray]) -> np.ndarray:
+        """Weights [h, w] of the network's changes of the skin, from its errors [h, w, 3] on some frames.
 
-        The chin moves with speech; left as it is, it would go on speaking the source's words.
+        Speech hardly changes cheeks: changes that vary from frame to frame are errors there. The chin moves with speech
+        and has weight 1; unchanged, it would go on speaking the source's words.
         """
         deviation = cv2.GaussianBlur(np.std(errors, 0), (0, 0), self._size / MASK_SIZE).sum(-1)
-        certain = SKIN_NOISE**2 / (SKIN_NOISE**2 + deviation**2)
+        confidence = SKIN_NOISE**2 / (SKIN_NOISE**2 + deviation**2)
         height, width = deviation.shape
         x, y = ((np.arange(size) + 0.5) * MASK_SIZE / self._size for size in (width, height))
         edge_x, edge_y = CHIN_HALF_WIDTH - np.abs(x - x.mean()), y - CHIN_TOP
         chin = np.clip(edge_x / CHIN_EDGE, 0, 1) * np.clip(edge_y / CHIN_EDGE, 0, 1)[:, None]
-        return np.maximum(certain, chin).astype(np.float32)
+        return np.maximum(confidence, chin).astype(np.float32)
 
-    def _kept_contrast(self, pairs: list[tuple[np.ndarray, np.ndarray]], zones: list[np.ndarray]) -> list[float]:
-        """How much of the lips' contrast the network paints, as a fraction of the source's, by band, finest first."""
-        energies = np.zeros((2, len(BAND_CELLS)))
-        for pair, zone in zip(pairs, zones, strict=True):
-            for row, picture in enumerate(pair):
-                energies[row] += [(zone * band**2).sum() for band in self._bands(picture[..., 0])[:-1]]
-        source, painted = energies
-        return [float(min(1.0, kept)) for kept in np.sqrt(painted / np.maximum(source, 1e-9))]
+    def _measure_band_gains(
+        self, pairs: list[tuple[np.ndarray, np.ndarray]], lip_masks: list[np.ndarray]
+    ) -> list[float]:
+        """Contrast of the generated lips as a fraction of the source's, by frequency band, finest first.
 
-    def _bands(self, picture: np.ndarray) -> list[np.ndarray]:
-        """Split [h, w(, c)] by resolution: bands from fine to coarse, then the rest; their sum is the picture."""
-        bands, rest = [], picture
-        for cells in BAND_CELLS:
-            soft = cv2.GaussianBlur(picture, (0, 0), cells * self._size / MASK_SIZE)
+        Args:
+            pairs: (source, generated) crops in YUV, [h, w, 3].
+            lip_masks: their lip masks, [h, w].
+        """
+        energies = np.zeros((2, len(BAND_SIGMAS)))
+        for pair, mask in zip(pairs, lip_masks, strict=True):
+            for row, image in enumerate(pair):
+                energies[row] += [(mask * band**2).sum() for band in self._bands(image[..., 0])[:-1]]
+        source, generated = energies
+        return [float(min(1.0, gain)) for gain in np.sqrt(generated / np.maximum(source, 1e-9))]
+
+    def _bands(self, image: np.ndarray) -> list[np.ndarray]:
+        """Split [h, w(, c)] into frequency bands, finest first, and the rest; their sum is the image."""
+        bands, rest = [], image
+        for sigma in BAND_SIGMAS:
+            soft = cv2.GaussianBlur(image, (0, 0), sigma * self._size / MASK_SIZE)
             bands.append(rest - soft)
             rest = soft
         return [*bands, rest]
 
-    def _soft(self, picture: np.ndarray) -> np.ndarray:
-        """A picture [h, w, c] as soft as the network would paint it."""
-        *bands, rest = self._bands(picture)
-        return rest + sum(kept * band for kept, band in zip(self._kept, bands, strict=True))
+    def _soften(self, image: np.ndarray) -> np.ndarray:
+        """An image [h, w, c] as soft as the network would generate it."""
+        *bands, rest = self._bands(image)
+        return rest + sum(gain * band for gain, band in zip(self._band_gains, bands, strict=True))
 
-    def _lip_frame(self, sample: GeneratedFace) -> LipFrame | None:
-        """An entry of the bank; None where the lips lie outside the picture."""
+    def _bank_entry(self, sample: GeneratedFace) -> LipFrame | None:
+        """An entry of the bank; None where the lips lie outside the frame."""
         from_patch = self._geometry.from_patch(sample.frame)
         corners = from_patch @ np.array([[0, PATCH_WIDTH, 0, PATCH_WIDTH], [0, 0, PATCH_HEIGHT, PATCH_HEIGHT], [1] * 4])
-        soft = self._soft(self._yuv(sample.crop))
+        soft = self._soften(self._yuv(sample.crop))
         details, origins = [], []
         scale = sample.crop.shape[1] / sample.box.width
         for group in PLANES:
@@ -192,52 +204,52 @@ class FaceBlender:
             grid = grid_of_pixels(corners.min(1), corners.max(1), sample.box, step, samples[0].shape, scale)
             if grid is None:
                 return None
-            own = np.stack([plane[grid.rows, grid.columns] for plane in samples], -1)
-            details.append(own - _channels(grid.from_crop(_pick(soft, group) + OFFSETS[group])))
+            source = np.stack([plane[grid.rows, grid.columns] for plane in samples], -1)
+            details.append(source - _with_channels(grid.from_crop(_select(soft, group) + OFFSETS[group])))
             origins.append((grid.columns.start, grid.rows.start))
         opening = float(lip_opening(self._geometry.points[sample.frame]))
-        return LipFrame(opening, self._patch(soft, sample), details, origins, from_patch)
+        return LipFrame(opening, self._lip_patch(soft, sample), details, origins, from_patch)
 
-    def _patch(self, picture: np.ndarray, made: GeneratedFace) -> np.ndarray:
-        """The lips of `picture`, [h, w, 3] of the network's crop, as a lip patch."""
+    def _lip_patch(self, image: np.ndarray, at: GeneratedFace) -> np.ndarray:
+        """The lips of `image`, [h, w, 3] at the network's size, as a lip patch."""
         if self._size != MASK_SIZE:
             height, width = network_size(MASK_SIZE)
-            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        matrix, size = self._patch_to_crop(made, picture.shape[1]), (PATCH_WIDTH, PATCH_HEIGHT)
-        return cv2.warpAffine(picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        matrix, size = self._patch_to_crop_matrix(at, image.shape[1]), (PATCH_WIDTH, PATCH_HEIGHT)
+        return cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
-    def _from_patch(self, patch: np.ndarray, made: GeneratedFace) -> np.ndarray:
-        """The inverse of _patch: [h, w, 3] of the network's crop, 0 outside the patch."""
+    def _lip_patch_to_crop(self, patch: np.ndarray, at: GeneratedFace) -> np.ndarray:
+        """The inverse of _lip_patch: [h, w, 3] at the network's size, 0 outside the patch."""
         height, width = network_size(self._size)
-        return cv2.warpAffine(patch, self._patch_to_crop(made, width), (width, height), flags=cv2.INTER_LINEAR)
+        return cv2.warpAffine(patch, self._patch_to_crop_matrix(at, width), (width, height), flags=cv2.INTER_LINEAR)
 
-    def _patch_to_crop(self, made: GeneratedFace, width: int) -> np.ndarray:
-        """Affine matrix from cells of the lip patch to pixels of the crop, made `width` pixels wide."""
-        matrix = self._geometry.from_patch(made.frame)
-        matrix[:, 2] += 0.5 - np.array([made.box.left, made.box.top])
-        matrix *= width / made.box.width
+    def _patch_to_crop_matrix(self, at: GeneratedFace, width: int) -> np.ndarray:
+        """Affine matrix from cells of the lip patch to pixels of the crop, resized to `width` pixels."""
+        matrix = self._geometry.from_patch(at.frame)
+        matrix[:, 2] += 0.5 - np.array([at.box.left, at.box.top])
+        matrix *= width / at.box.width
         matrix[:, 2] -= 0.5
         return matrix
 
-    def _bent_detail(
+    def _warped_detail(
         self, match: LipMatch, grid: SampleGrid, from_patch: np.ndarray, group: tuple[int, ...]
     ) -> np.ndarray:
-        """Detail of the bank's lips [h, w, channels], bent to the generated ones, on the samples of `grid`."""
+        """Detail of the matched lips [h, w, channels], warped to the generated ones, at the samples of `grid`."""
         entry, number = match.entry, PLANES.index(group)
         pixels = match.cells @ entry.from_patch[:, :2].T + entry.from_patch[:, 2]
         samples = (pixels - (grid.step - 1) / 2) / grid.step - entry.origins[number]
-        where = grid.from_patch(np.dstack([samples, match.trust]).astype(np.float32), from_patch)
-        x, y, trust = (np.ascontiguousarray(where[..., channel]) for channel in range(3))
+        coordinates = grid.from_patch(np.dstack([samples, match.trust]).astype(np.float32), from_patch)
+        x, y, trust = (np.ascontiguousarray(coordinates[..., channel]) for channel in range(3))
         detail = cv2.remap(entry.details[number], x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
-        return _channels(detail) * trust[..., None]
+        return _with_channels(detail) * trust[..., None]
 
 
-def _pick(picture: np.ndarray, group: tuple[int, ...]) -> np.ndarray:
-    """Channels of `group` of a picture [h, w, 3]."""
-    return np.ascontiguousarray(picture[..., list(group)])
+def _select(image: np.ndarray, group: tuple[int, ...]) -> np.ndarray:
+    """Channels of `group` of an image [h, w, 3]."""
+    return np.ascontiguousarray(image[..., list(group)])
 
 
-def _channels(picture: np.ndarray) -> np.ndarray:
+def _with_channels(image: np.ndarray) -> np.ndarray:
     """[h, w, channels] also where OpenCV leaves a single channel out."""
-    return picture if picture.ndim == 3 else picture[..., None]
+    return image if image.ndim == 3 else image[..., None]

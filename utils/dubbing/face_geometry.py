@@ -1,6 +1,6 @@
-"""Where the lower face and the lips lie in each crop, steadily, and coordinates that move with the head.
+"""Masks of the lower face and of the lips in each crop, and lip patches: coordinates that move with the head.
 
-Landmarks jitter by about a pixel; everything here is made of landmarks smoothed over time inside each shot.
+Landmarks jitter by about a pixel, so all of this is computed from landmarks smoothed over time inside each shot.
 """
 
 from dataclasses import dataclass
@@ -46,8 +46,8 @@ class FaceMasks:
 class FaceGeometry:
     """Masks and lip patches of all frames of a video.
 
-    A lip patch is a picture of the lips, PATCH_HEIGHT x PATCH_WIDTH cells, in coordinates that move, turn and scale
-    with the head, so that the lips of different frames lie upon each other as far as they have the same shape.
+    A lip patch is an image of the lips, PATCH_HEIGHT x PATCH_WIDTH cells, in coordinates that move, turn and scale
+    with the head, so that lips of the same shape coincide in different frames.
 
     Args:
         plan: crops of the video.

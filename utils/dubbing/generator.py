@@ -1,4 +1,4 @@
-"""The trained network as the dubbing engine sees it: face crops and audio in, faces with a new mouth out."""
+"""The network as the dubbing engine calls it: face crops and audio in, faces with a new mouth out."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from utils.face.crop_geometry import mouth_region
 
 
 class MouthGenerator(Protocol):
-    """What the engine needs of a generator; tests put a double here."""
+    """What the engine needs of a generator."""
 
     mouth_region_size: int
     device: torch.device
@@ -24,7 +24,7 @@ class MouthGenerator(Protocol):
     def __call__(self, crops: torch.Tensor, audio: torch.Tensor, first_row: int = 0) -> torch.Tensor:
         """Faces [B, 3, H, W] in [0, 1] from unmasked crops [B, 3, H, W] and audio windows [B, channels, T].
 
-        Nobody looks at what is above `first_row`, a multiple of 4.
+        Rows above `first_row`, a multiple of 4, are not used by the caller.
         """
 
 
@@ -32,11 +32,11 @@ class DINetMouthGenerator:
     """A DINet network in eval mode, its references encoded once.
 
     Args:
-        network: a DINet in the form for inference, on the device and in the number format.
+        network: a DINet prepared by optimize_for_inference, on `device` and in `dtype`.
         mouth_region_size: side of the mouth region in pixels.
         device: where to run it.
         dtype: number format of its convolutions.
-        threads: frames computed at a time on the CPU, each by one thread, which is quicker than all threads on one
+        threads: frames computed at a time on the CPU, each by one thread, which is faster than all threads on one
             frame. On CUDA a batch is computed as a whole.
     """
 
@@ -65,29 +65,29 @@ class DINetMouthGenerator:
     @torch.inference_mode()
     def set_references(self, references: torch.Tensor) -> None:
         """See MouthGenerator."""
-        placed = self._placed(references.flatten(0, 1)[None])
-        self.reference_features = self._computed(self.network.encode_reference, [(placed,)])[0]
+        references = self._copy_to_device(references.flatten(0, 1)[None])
+        self.reference_features = self._run(self.network.encode_reference, [(references,)])[0]
 
     @torch.inference_mode()
     def __call__(self, crops: torch.Tensor, audio: torch.Tensor, first_row: int = 0) -> torch.Tensor:
-        """See MouthGenerator; above `first_row` the crops are given back."""
-        masked = self._placed(crops)
+        """See MouthGenerator; rows above `first_row` are those of `crops`."""
+        masked = self._copy_to_device(crops)
         rows, columns = mouth_region(self.mouth_region_size)
         masked[:, :, rows, columns] = 0
         features, audio = self.reference_features, audio.to(self.dtype)
         pieces = [(masked, audio)] if self._workers is None else zip(masked.split(1), audio.split(1), strict=True)
-        tasks = [(picture, features, speech, first_row) for picture, speech in pieces]
-        made = torch.cat(self._computed(self.network.generate, tasks)).float()
-        return torch.cat([crops[:, :, :first_row].to(made.device), made], 2) if first_row else made
+        tasks = [(crop, features, speech, first_row) for crop, speech in pieces]
+        faces = torch.cat(self._run(self.network.generate, tasks)).float()
+        return torch.cat([crops[:, :, :first_row].to(faces.device), faces], 2) if first_row else faces
 
-    def _computed(self, function: Callable, tasks: list[tuple]) -> list:
+    def _run(self, function: Callable, tasks: list[tuple]) -> list:
         """Results of `function` for the arguments of each task, by the threads of the pool if there is one."""
-        # PyTorch's switch for inference is that of a thread.
+        # The inference mode of the caller's thread does not hold in the pool's.
         compute = torch.inference_mode()(function)
         if self._workers is None:
             return [compute(*task) for task in tasks]
         return [future.result() for future in [self._workers.submit(compute, *task) for task in tasks]]
 
-    def _placed(self, pictures: torch.Tensor) -> torch.Tensor:
+    def _copy_to_device(self, images: torch.Tensor) -> torch.Tensor:
         """A copy on the device, in the network's number format and layout."""
-        return pictures.to(self.device, self.dtype, memory_format=torch.channels_last, copy=True)
+        return images.to(self.device, self.dtype, memory_format=torch.channels_last, copy=True)

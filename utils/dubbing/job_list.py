@@ -1,4 +1,4 @@
-"""Lists of videos to dub in one run: csv with a header, or a JSON object a line."""
+"""Lists of videos to dub in one run (`--jobs`): csv with a header, or one JSON object per line."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.dubbing.settings import DUBBED_SUFFIX, FACE_SUFFIX
 from utils.errors import UserError, require_file
 from utils.files import file_keys, fit_name
 
@@ -27,17 +28,17 @@ class ListedJob:
 
     @property
     def face_video(self) -> Path:
-        """Where the generated faces alone go if they are wanted."""
-        if not self.result.name:  # a folder, which is refused when its turn comes
+        """Path of the video of the generated faces, for --save_face_video."""
+        if not self.result.name:  # a folder, which is refused when the job is run
             return self.result
-        return self.result.with_name(fit_name(self.result.stem, "_synthetic_face.mp4"))
+        return self.result.with_name(fit_name(self.result.stem, f"{FACE_SUFFIX}.mp4"))
 
 
 def read_jobs(path: Path, result_dir: Path) -> list[ListedJob]:
-    """Read a list of jobs. Files that it names are not looked at.
+    """Read a list of jobs. The files that it names are not checked.
 
     Args:
-        path: the list, `.csv`, or anything else with a JSON object a line.
+        path: the list, `.csv`, or any other file with one JSON object per line.
         result_dir: folder of results that have no path of their own: SOURCE_AUDIO_facial_dubbing_add_audio.mp4.
 
     Raises:
@@ -56,7 +57,7 @@ def read_jobs(path: Path, result_dir: Path) -> list[ListedJob]:
 
 
 def check_overwriting(path: Path, jobs: list[ListedJob], save_face_video: bool, others: Iterable[Path]) -> None:
-    """See that no job writes what it or another job reads or writes, by any name that leads there.
+    """Check that no job writes a file that it or another job reads or writes, under any name.
 
     Args:
         path: the list.
@@ -106,7 +107,7 @@ def _job(row: dict, line: int, path: Path, result_dir: Path) -> ListedJob:
         raise UserError(f"{OPTION}: {path}, line {line} {problem}; it has to be {_SHAPE}")
     folder = path.parent
     source, audio = folder / row["source"], folder / row["audio"]
-    result = result_dir / fit_name(f"{source.stem}_{audio.stem}", "_facial_dubbing_add_audio.mp4")
+    result = result_dir / fit_name(f"{source.stem}_{audio.stem}", f"{DUBBED_SUFFIX}.mp4")
     if row.get("result"):
         result = folder / row["result"]
     return ListedJob(line, source, audio, result, folder / row["landmarks"] if row.get("landmarks") else None)

@@ -62,16 +62,16 @@ def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | 
 
 
 def generator_metadata(settings: LoadSettings, recorded: Metadata) -> Metadata:
-    """What a generator is for, complete: as its weights say, else as the settings say, else as published.
+    """Complete metadata of a generator: as its weights record it, else as the settings say, else as published.
 
     Raises:
         UserError: settings that contradict the weights, or sizes that no network has.
     """
-    mouth_region_size = agreed(settings.mouth_region_size, recorded.mouth_region_size, "--mouth_region_size")
+    mouth_region_size = resolve_setting(settings.mouth_region_size, recorded.mouth_region_size, "--mouth_region_size")
     if mouth_region_size and mouth_region_size % 32:
         raise UserError(f"--mouth_region_size: {mouth_region_size} is not a multiple of 32; give 64, 128 or 256")
-    audio_channel = agreed(settings.audio_channel, recorded.audio_channel, "--audio_channel")
-    audio_feature = agreed(settings.audio_feature, recorded.audio_feature, "--audio_feature")
+    audio_channel = resolve_setting(settings.audio_channel, recorded.audio_channel, "--audio_channel")
+    audio_feature = resolve_setting(settings.audio_feature, recorded.audio_feature, "--audio_feature")
     kind = KINDS[audio_feature or "deepspeech"]
     if (audio_channel or kind.channels) != kind.channels:
         raise UserError(
@@ -88,14 +88,14 @@ def generator_metadata(settings: LoadSettings, recorded: Metadata) -> Metadata:
     )
 
 
-def agreed(asked: object, recorded: object, option: str):
-    """Return what was asked for and what the weights record, which must not contradict each other; None if neither.
+def resolve_setting(given: object, recorded: object, option: str):
+    """Return the given setting, else what the weights record; None if there is neither.
 
     Raises:
-        UserError: they do, naming `option`.
+        UserError: the two differ, naming `option`.
     """
-    if asked is not None and recorded is not None and asked != recorded:
+    if given is not None and recorded is not None and given != recorded:
         raise UserError(
-            f"{option}: {asked} was asked for, but the weights are made for {recorded}; leave the option out"
+            f"{option}: {given} was asked for, but the weights are made for {recorded}; leave the option out"
         )
-    return recorded if asked is None else asked
+    return recorded if given is None else given

@@ -1,4 +1,4 @@
-"""Which frames of the source video the network takes the face's looks from."""
+"""Selection of the five reference frames."""
 
 from collections.abc import Callable, Sequence
 
@@ -44,13 +44,13 @@ def random_references(plan: CropPlan, seed: int) -> list[int]:
 def spread_references(
     plan: CropPlan, width: int, height: int, sharpness: Callable[[Sequence[int]], Sequence[float]]
 ) -> list[int]:
-    """Five frames from the closed mouth to the open one, sharp and facing the camera. No chance involved.
+    """Five frames from the closed mouth to the open one, sharp and facing the camera; always the same.
 
     Args:
         plan: crops of the video.
-        width: picture width in pixels.
-        height: picture height in pixels.
-        sharpness: returns a figure for each of the given frames, in rising order; higher is sharper.
+        width: frame width in pixels.
+        height: frame height in pixels.
+        sharpness: returns a number for each of the given frames, which rise; higher is sharper.
     """
     usable = np.flatnonzero(plan.weight == 1)
     if len(usable) == 0:

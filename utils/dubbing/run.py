@@ -1,4 +1,4 @@
-"""One dub on its way through the stages: decode, crop, generator, blend, encode."""
+"""The stages of one dub: decode, crop, generator, blend, encode."""
 
 import contextlib
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.dubbing.blending import first_seen_row, match_colour, paste_face, paste_mask
+from utils.dubbing.blending import first_visible_row, match_colour, paste_face, paste_mask
 from utils.dubbing.face_blend import FaceBlender, GeneratedFace
 from utils.dubbing.face_geometry import FaceGeometry
 from utils.dubbing.generator import MouthGenerator
@@ -31,8 +31,8 @@ from utils.speech.features import SpeechFeatures
 QUEUED_BATCHES = 2
 """Batches that each stage may be ahead of the next."""
 
-SPOKEN_SAMPLES = 16
-"""Faces generated beforehand, to learn what the network always gets wrong of this person."""
+ERROR_SAMPLES = 16
+"""Faces generated beforehand to measure the network's constant errors on this person."""
 
 AI_NOTE = "AI-generated: the mouth movements in this video were synthesised (DINet)"
 """Comment in the metadata of every result."""
@@ -42,7 +42,7 @@ _BT709 = Colour(matrix=1, primaries=1, transfer=1)
 
 @dataclass(frozen=True)
 class Speech:
-    """Driving audio: its features, its exact length in seconds, and the file that becomes the sound of the result."""
+    """Driving audio: its features, its exact length in seconds, and the file that becomes the result's audio track."""
 
     features: SpeechFeatures
     duration: float
@@ -51,7 +51,7 @@ class Speech:
 
 @dataclass
 class OutputFrame:
-    """One frame of the result on its way through the stages. `crop` is None where the frame is left as it is."""
+    """One frame of the result; every stage fills in a field. `crop` is None where the frame is left as it is."""
 
     time: float
     source: Frame
@@ -62,7 +62,7 @@ class OutputFrame:
 
     @property
     def index(self) -> int:
-        """Number of the source's frame."""
+        """Frame number in the source."""
         return self.source.index
 
     def generated(self) -> GeneratedFace:
@@ -73,13 +73,22 @@ class OutputFrame:
 def forward_backward(count: int, frames: int) -> Iterator[int]:
     """Yield `count` positions in a clip of `frames` frames played forward, backward, forward, and so on."""
     period = max(1, 2 * frames - 2)
-    for tick in range(count):
-        position = tick % period
+    for number in range(count):
+        position = number % period
         yield position if position < frames else period - position
 
 
 class DubRun:
-    """One dub: the frames of the result, and their way into a file."""
+    """One dub: makes the frames of the result and writes them.
+
+    Args:
+        job: what to dub.
+        options: how to dub, complete with `batch_size`.
+        source: the analyzed source.
+        speech: the driving audio.
+        generator: has the references.
+        timer: receives the busy seconds of each stage.
+    """
 
     def __init__(
         self,
@@ -94,22 +103,22 @@ class DubRun:
         self.count = max(1, round(speech.duration * self.rate))
         self._job, self._options, self._source, self.speech = job, options, source, speech
         self._generator, self._timer = generator, timer
-        whole = options.blend == "hard" or job.face_video is not None
-        self._first_row = 0 if whole else first_seen_row(generator.mouth_region_size)
+        needs_all_rows = options.blend == "hard" or job.face_video is not None
+        self._first_row = 0 if needs_all_rows else first_visible_row(generator.mouth_region_size)
         self._face_blender: FaceBlender | None = None
         self._pauses = np.empty((0, 2))
 
     def frames(self) -> Iterator[list[OutputFrame]]:
         """Yield the frames of the result in batches; every stage before the last runs in a thread of its own."""
-        self.learn_face()
+        self.prepare_blending()
         if self._options.blend == "face" and self._options.silence == "close":
             self._pauses = find_pauses(load_waveform(self.speech.path, self._job.audio_option))
         played = self._timer.timed("decode", self.play(self.count))
         frames = (OutputFrame(float(number / self.rate), frame) for number, frame in enumerate(played))
         return self.process(frames)
 
-    def learn_face(self) -> None:
-        """Prepare the blending, where the options choose one that learns from the source."""
+    def prepare_blending(self) -> None:
+        """Measure what `--blend face` needs to know about the source; nothing to do for the other blendings."""
         if self._options.blend == "face":
             begin = time.perf_counter()
             self._face_blender = self._make_face_blender()
@@ -133,18 +142,18 @@ class DubRun:
         """Encode the frames; returns how many were left as they were."""
         info, job, options = self._source.reader.info, self._job, self._options
         encoder = EncoderSettings(options.crf, options.preset, options.video_codec)
-        given = {"audio_path": self.speech.path, "duration": self.speech.duration, "comment": AI_NOTE}
-        given["encoder"] = encoder
+        common = {"audio_path": self.speech.path, "duration": self.speech.duration, "comment": AI_NOTE}
+        common["encoder"] = encoder
         untouched = done = 0
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.closing(batches))
             size = info.width, info.height
-            writer = VideoWriter(job.result, *size, self.rate, info.colour, info.sample_aspect_ratio, **given)
+            writer = VideoWriter(job.result, *size, self.rate, info.colour, info.sample_aspect_ratio, **common)
             video = stack.enter_context(writer)
             faces = None
             if job.face_video is not None:
                 height, width = network_size(self._generator.mouth_region_size)
-                faces = stack.enter_context(VideoWriter(job.face_video, width, height, self.rate, _BT709, **given))
+                faces = stack.enter_context(VideoWriter(job.face_video, width, height, self.rate, _BT709, **common))
             for batch in batches:
                 begin = time.perf_counter()
                 for frame in batch:
@@ -166,14 +175,14 @@ class DubRun:
         return batch
 
     def _generate(self, batch: list[OutputFrame]) -> list[OutputFrame]:
-        faces = [frame for frame in batch if frame.crop is not None]
-        if faces:
-            windows = torch.from_numpy(self.speech.features.window(np.array([frame.time for frame in faces])))
-            crops = crops_to_tensor(np.stack([frame.network_crop for frame in faces]), self._generator.device)
-            made = self._generator(crops, windows.to(self._generator.device), self._first_row)
+        with_face = [frame for frame in batch if frame.crop is not None]
+        if with_face:
+            windows = torch.from_numpy(self.speech.features.window(np.array([frame.time for frame in with_face])))
+            crops = crops_to_tensor(np.stack([frame.network_crop for frame in with_face]), self._generator.device)
+            generated = self._generator(crops, windows.to(self._generator.device), self._first_row)
             if self._options.blend != "hard":
-                made = match_colour(made, crops, self._generator.mouth_region_size)
-            for frame, face in zip(faces, tensor_to_crops(made), strict=True):
+                generated = match_colour(generated, crops, self._generator.mouth_region_size)
+            for frame, face in zip(with_face, tensor_to_crops(generated), strict=True):
                 frame.face = face
         return batch
 
@@ -193,18 +202,18 @@ class DubRun:
         return batch
 
     def _make_face_blender(self) -> FaceBlender:
-        """Read frames of the source, spread over the shapes of its mouth, for the blender to learn from."""
+        """Make the face blender, from frames of the source that are spread over its lip openings."""
         reader, plan = self._source.reader, self._source.plan
         geometry = FaceGeometry(plan, self._source.shots)
         chosen = geometry.lip_samples(BANK_SIZE)
-        lips = self._cut([OutputFrame(0.0, frame) for frame in reader.play(chosen)])
-        moments = np.linspace(0, self.speech.duration, SPOKEN_SAMPLES)
-        picks = np.linspace(0, len(lips) - 1, SPOKEN_SAMPLES).round().astype(int)
-        spoken = [replace(lips[pick], time=float(moment)) for pick, moment in zip(picks, moments, strict=True)]
-        for batch in batched(spoken, self._options.batch_size):
+        bank = self._cut([OutputFrame(0.0, frame) for frame in reader.play(chosen)])
+        moments = np.linspace(0, self.speech.duration, ERROR_SAMPLES)
+        picks = np.linspace(0, len(bank) - 1, ERROR_SAMPLES).round().astype(int)
+        samples = [replace(bank[pick], time=float(moment)) for pick, moment in zip(picks, moments, strict=True)]
+        for batch in batched(samples, self._options.batch_size):
             self._generate(batch)
         size, colour = self._generator.mouth_region_size, reader.info.colour
-        return FaceBlender(geometry, size, colour, *([f.generated() for f in part] for part in (lips, spoken)))
+        return FaceBlender(geometry, size, colour, *([frame.generated() for frame in part] for part in (bank, samples)))
 
     def _face_alone(self, frame: OutputFrame) -> np.ndarray:
         """The generated face alone as a frame (I420); black where the frame was left as it is."""

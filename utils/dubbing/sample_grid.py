@@ -64,7 +64,7 @@ class SampleGrid:
 
 
 def grid_of_map(values: np.ndarray, box: CropBox, step: int, shape: tuple[int, int]) -> SampleGrid | None:
-    """The samples that the enlargement of a map reaches; None where it is 0 everywhere or outside the picture.
+    """The samples that the enlargement of a map reaches; None where it is 0 everywhere or outside the frame.
 
     Args:
         values: [h, w] of the network's crop.
@@ -85,7 +85,7 @@ def grid_of_map(values: np.ndarray, box: CropBox, step: int, shape: tuple[int, i
 def grid_of_pixels(
     low: np.ndarray, high: np.ndarray, box: CropBox, step: int, shape: tuple[int, int], scale: float
 ) -> SampleGrid | None:
-    """The samples between two corners (x, y), in pixels of the frame; None outside the picture."""
+    """The samples between two corners (x, y), in pixels of the frame; None if all are outside."""
     left, top = (int(value) for value in np.maximum(np.floor(low / step), 0))
     right, bottom = (int(value) for value in np.minimum(np.ceil(high / step), shape[::-1]))
     if left >= right or top >= bottom:

@@ -1,6 +1,6 @@
-"""Everything that can be chosen about a dub: weights and device, the job, and how the result is made.
+"""Options of a dub: weights and device, the job, how the result is made.
 
-Without PyTorch: the scripts build their options from these dataclasses, and `--help` has to be instant.
+Does not import PyTorch: the scripts build their options from these dataclasses, and `--help` has to be instant.
 """
 
 import argparse
@@ -18,11 +18,11 @@ EXAMPLE_SOURCE = _SHIPPED / "example" / "astronaut.mp4"
 EXAMPLE_AUDIO = _SHIPPED / "example" / "speech.wav"
 
 DUBBED_SUFFIX, FACE_SUFFIX = "_facial_dubbing_add_audio", "_synthetic_face"
-"""What is added to a source's name for its results: the dubbed video, and the video of the generated faces."""
+"""Appended to the source's name in the names of its results: the dubbed video, the video of the generated faces."""
 
 
 def default_weights() -> Path:
-    """The published weights where they are there, else those that come with DINet."""
+    """The published weights if they are in ./asserts, else those that come with DINet."""
     return SHIPPED_WEIGHTS if SHIPPED_WEIGHTS.exists() and not PUBLISHED_WEIGHTS.exists() else PUBLISHED_WEIGHTS
 
 
@@ -82,8 +82,8 @@ class LoadSettings:
     mouth_region_size: int | None = option(
         None, type=positive_int, help="side of the mouth region in pixels: 64, 128 or 256; None: as the weights say"
     )
-    source_channel: int = option(3, type=positive_int, help="channels of the source picture")
-    ref_channel: int = option(15, type=positive_int, help="channels of the five reference pictures")
+    source_channel: int = option(3, type=positive_int, help="channels of the source image")
+    ref_channel: int = option(15, type=positive_int, help="channels of the five reference images")
     audio_channel: int | None = option(
         None, type=positive_int, help="channels of the speech features; None: as the weights say"
     )
@@ -122,8 +122,8 @@ class FitSettings:
     fit: float | None = option(
         None,
         type=_minutes,
-        help="first fit the weights to the person of the source video: train so many minutes on its own pictures and "
-        "speech; sharper and better moving lips. The result is kept and used again",
+        help="first fit the weights to the person of the source video: train for this number of minutes on "
+        "its own images and speech; sharper and better moving lips. The result is kept and used again",
     )
     fitted_dir: Path = option(
         Path("./asserts/fitted_weights"), type=Path, help="folder where fitted weights are kept for the next run"
@@ -184,8 +184,8 @@ class DubbingOptions:
 class DubbingJob:
     """One video to dub. Paths may be strings.
 
-    `landmark_path` None detects landmarks; `face_video` None writes no video of the faces. The last two are the names
-    that error messages have for `source` and `audio`.
+    `landmark_path` None detects landmarks; `face_video` None writes no video of the faces. `source_option` and
+    `audio_option` are the options that error messages name for `source` and `audio`.
     """
 
     source: Path
@@ -202,7 +202,7 @@ class DubbingJob:
 
 @dataclass(frozen=True)
 class DubbingReport:
-    """What a dub did. `seconds` are busy seconds per stage; stages overlap, so their sum exceeds `total_seconds`."""
+    """Result of one dub. `seconds`: busy seconds per stage; stages overlap, so their sum exceeds `total_seconds`."""
 
     result: Path
     frames: int

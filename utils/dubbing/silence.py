@@ -1,4 +1,4 @@
-"""Pauses of speech, and how far the lips are closed in them: a generator goes on babbling in silence."""
+"""Pauses of the speech, and how far the lips are closed in them: the generator alone moves them on in silence."""
 
 import numpy as np
 

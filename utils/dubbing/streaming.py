@@ -1,4 +1,4 @@
-"""Live dubbing: speech in blocks as it comes, frames out with a bounded delay."""
+"""Live dubbing: audio in blocks as they come, frames out with a bounded delay."""
 
 import contextlib
 import itertools
@@ -21,7 +21,7 @@ from utils.speech.mel import mel_level
 from utils.speech.mel_stream import LOOK_AHEAD, MelStream
 
 MAX_DELAY = 0.4
-"""Seconds of speech after a frame's moment that are waited for at most."""
+"""Maximum seconds of speech after a frame's time that are waited for."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ def stream(
     speech_sample: Path | None,
     options: DubbingOptions,
 ) -> Iterator[StreamedFrame]:
-    """Yield dubbed frames while the speech is coming.
+    """Yield dubbed frames while the audio is coming.
 
-    The frame of a moment is computed as soon as 0.136 s of speech after it are there; frames that are computed together
-    wait for each other, MAX_DELAY at most altogether. The source is analyzed before the first block is taken: call
+    A frame is computed as soon as there are 0.136 s of audio after its time; frames that are computed together wait
+    for each other, MAX_DELAY at most altogether. The source is analyzed before the first block is taken: call
     `next` early, or `Dubber.prepare` beforehand.
 
     Args:
         dubber: with weights for mel features; serves nothing else meanwhile.
-        audio_blocks: sound, float [n] in [-1, 1], mono at 16 kHz, in blocks of any size (40 ms are 640 samples); is
+        audio_blocks: audio, float [n] in [-1, 1], mono at 16 kHz, in blocks of any size (40 ms are 640 samples); is
             read in a thread of its own, and has to end or to go on when the frames are no longer wanted.
-        source: video or picture of the face; it is played forward and backward.
+        source: video or still image of the face; it is played forward and backward.
         speech_sample: recording of this voice and microphone, whose level then counts for the whole stream. With None
             the level is that of the speech so far: the first second of it may move the mouth too much. The blending
             "face" tries the network on the sample, else on the example.
@@ -81,7 +81,7 @@ def stream(
     together = max(1, min(together, 1 + int((MAX_DELAY - LOOK_AHEAD) * rate)))
     options = replace(options, batch_size=together, silence="keep")
     run = DubRun(DubbingJob(source, sample.path, source), options, analyzed, sample, dubber.generator, StageTimer())
-    run.learn_face()
+    run.prepare_blending()
     features = MelStream(level)
     run.speech = Speech(features, 0.0, sample.path)
     closed = threading.Event()
@@ -104,7 +104,7 @@ def stream(
 
 
 def _ready_frames(audio_blocks: Iterable[np.ndarray], features: MelStream, rate: float) -> Iterator[int]:
-    """Take in the sound; yield the number of each frame whose speech is there."""
+    """Read the audio; yield the number of each frame as soon as its speech features can be computed."""
     number = 0
     for block in audio_blocks:
         features.push(block)

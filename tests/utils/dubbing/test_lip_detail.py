@@ -38,7 +38,7 @@ def test_a_choice_stays_until_another_is_clearly_nearer_and_a_cut_ends_that():
     lookup = bank(np.arange(12.0))
 
     def afresh(opening: float) -> float:
-        lookup.forget()
+        lookup.reset()
         return lookup.match(lips(opening)).entry.opening
 
     barely_six = next(opening for opening in np.arange(5.0, 6.0, 0.005) if afresh(opening) == 6)
@@ -50,7 +50,7 @@ def test_a_choice_stays_until_another_is_clearly_nearer_and_a_cut_ends_that():
 def test_lips_are_looked_for_as_far_apart_as_real_ones_move():
     lookup = bank(np.linspace(0, 11, 24))
     openings = np.linspace(0, 10, 16)
-    lookup.learn(np.stack([lips(o) for o in openings]), np.stack([lips(3 + 0.4 * o) for o in openings]))
+    lookup.fit(np.stack([lips(o) for o in openings]), np.stack([lips(3 + 0.4 * o) for o in openings]))
     low, high = (lookup.match(lips(opening)).entry.opening for opening in (3.4, 6.6))
     assert high - low > 1.4 * (6.6 - 3.4)
 
@@ -61,20 +61,20 @@ def test_lips_unlike_any_of_this_person_are_drawn_towards_theirs():
     blot = np.zeros((HEIGHT, WIDTH, 3), np.float32)
     blot[17:21, 23:29, 0] = 60
     odd = np.stack([lips(o) + blot * (n % 2) for n, o in enumerate(openings)])
-    lookup.learn(np.stack([lips(o) for o in openings]), odd)
-    left = lookup.corrected(lips(5) + blot) - lips(5)
+    lookup.fit(np.stack([lips(o) for o in openings]), odd)
+    left = lookup.correct(lips(5) + blot) - lips(5)
     assert np.abs(left[17:21, 23:29, 0]).mean() < 0.75 * 60
 
 
 def test_lips_of_a_portrait_do_not_hold_the_generated_ones():
     lookup = bank(np.full(24, 4.0) + 0.01 * np.arange(24))
-    lookup.learn(np.stack([lips(4.0 + 0.01 * n) for n in range(16)]), np.stack([lips(n / 2) for n in range(16)]))
+    lookup.fit(np.stack([lips(4.0 + 0.01 * n) for n in range(16)]), np.stack([lips(n / 2) for n in range(16)]))
     for opening in (0.0, 4.0, 7.0):
-        assert lookup.corrected(lips(opening)) == pytest.approx(lips(opening), abs=0.5)
+        assert lookup.correct(lips(opening)) == pytest.approx(lips(opening), abs=0.5)
 
 
 def test_lips_close_as_far_as_the_source_shows():
     lookup = bank(np.linspace(1, 11, 24))
-    assert darkness(lookup.corrected(lips(9), closed=1.0)) == pytest.approx(darkness(lips(1.2)), rel=0.15)
-    half = darkness(lookup.corrected(lips(9), closed=0.5))
+    assert darkness(lookup.correct(lips(9), closed=1.0)) == pytest.approx(darkness(lips(1.2)), rel=0.15)
+    half = darkness(lookup.correct(lips(9), closed=0.5))
     assert darkness(lips(1)) < half < darkness(lips(9))
