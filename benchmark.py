@@ -1,4 +1,4 @@
-"""Measure speed, also of a straight reading of the published code: python benchmark.py inference|training|stream."""
+"""Measure speed, ours and that of the published procedure: python benchmark.py inference|training|stream."""
 
 import json
 import logging
@@ -42,26 +42,24 @@ class Generators:
 
     def _network(self, audio_channel: int) -> "DINet":
         from utils.benchmark.published_generator import random_dinet
-        from utils.checkpoints import EMA_SUFFIX, load_network
+        from utils.checkpoints import load_network
 
         network = random_dinet(audio_channel, self._width)
         if self._checkpoint is not None:
-            averaged = f"net_g{EMA_SUFFIX}"
-            name = averaged if averaged in self._checkpoint.networks else "net_g"
-            load_network(network, self._checkpoint, name, CHECKPOINT_OPTION)
+            load_network(network, self._checkpoint, self._checkpoint.averaged("net_g"), CHECKPOINT_OPTION)
         return network
 
     def published(self, audio_channel: int) -> "dict[str, torch.nn.Module]":
         """The published generators by name: our reading, and the user's checkout."""
         from utils.benchmark.published_generator import load_published_code, with_published_sampling
 
-        made = {"published": with_published_sampling(self._network(audio_channel)).eval()}
+        networks = {"published": with_published_sampling(self._network(audio_channel)).eval()}
         if self._settings.published_code is not None:
-            made["published_code"] = load_published_code(self._settings.published_code, audio_channel)
-        return {name: network.to(self._device) for name, network in made.items()}
+            networks["published_code"] = load_published_code(self._settings.published_code, audio_channel)
+        return {name: network.to(self._device) for name, network in networks.items()}
 
     def ours(self, audio_channel: int, precision: str, mouth_region_size: int, **named):
-        """Our generator as `Dubber` takes it; `named` goes to optimize_for_inference."""
+        """Our generator as `Dubber` uses it; `named` goes to optimize_for_inference."""
         from models.inference_form import optimize_for_inference
         from utils.device import choose_dtype
         from utils.dubbing.generator import DINetMouthGenerator
@@ -103,16 +101,16 @@ def measure_generator(
 
         variants[name], frames[name] = published_frame, 1
         flops[name] = counted_flops(published_frame)
-    kinds = {f"fp32, {kind}": [kind] for kind in settings.convolutions}
-    for name in (*settings.precision, *kinds):
-        given = {"kinds": kinds[name]} if name in kinds else {}
-        generator = generators.ours(kind.channels, name[:4], size, **given)
+    algorithms = {f"fp32, {algorithm}": [algorithm] for algorithm in settings.convolutions}
+    for name in (*settings.precision, *algorithms):
+        chosen = {"algorithms": algorithms[name]} if name in algorithms else {}
+        generator = generators.ours(kind.channels, name[:4], size, **chosen)
         generator.set_references(references[0].unflatten(0, (5, 3)))
         batch = settings.batch_size or default_batch_size(device, generator.threads)
-        some, speech = (x.repeat(batch, *[1] * (x.dim() - 1))[:batch] for x in (crops, audio))
+        batch_crops, batch_audio = (x.repeat(batch, *[1] * (x.dim() - 1))[:batch] for x in (crops, audio))
 
-        def our_batch(generator=generator, some=some, speech=speech) -> torch.Tensor:
-            return generator(some.to(device), speech.to(device), first_row).cpu()
+        def our_batch(generator=generator, crops=batch_crops, audio=batch_audio) -> torch.Tensor:
+            return generator(crops.to(device), audio.to(device), first_row).cpu()
 
         variants[name], frames[name] = our_batch, batch
         flops[name] = direct_flops(generator, masked[:1], audio[:1], first_row)
@@ -152,7 +150,7 @@ def measure_dubbing(
     device: "torch.device",
     folder: Path,
 ) -> dict:
-    """Frames per second of a whole dub with landmarks at hand, published and ours by precision, and where time goes."""
+    """Frames per second of a whole dub with known landmarks, published and ours by precision; seconds by stage."""
     from utils.benchmark.published_inference import PublishedDubbing
     from utils.device import default_batch_size, peak_memory
     from utils.dubbing.engine import Dubber
@@ -163,10 +161,10 @@ def measure_dubbing(
 
     def dub_published(network: "torch.nn.Module") -> tuple[int, dict[str, float]]:
         with tempfile.TemporaryDirectory(dir=folder) as frames:
-            way = PublishedDubbing(network, size, device, Path(frames))
+            dubbing = PublishedDubbing(network, size, device, Path(frames))
             windows = inputs.features.window(inputs.times)
-            made = way.dub(inputs.source, inputs.points, windows, inputs.audio, folder / "published.mp4")
-        return made, way.seconds
+            count = dubbing.dub(inputs.source, inputs.points, windows, inputs.audio, folder / "published.mp4")
+        return count, dubbing.seconds
 
     def dub(precision: str) -> tuple[int, dict[str, float]]:
         generator = generators.ours(channels, precision, size)
@@ -180,9 +178,9 @@ def measure_dubbing(
     speeds, stages, totals, memory = {}, {}, {}, {}
     for name in (*published, *settings.precision):
         began = time.perf_counter()
-        made, stages[name] = dub_published(published[name]) if name in published else dub(name)
+        count, stages[name] = dub_published(published[name]) if name in published else dub(name)
         totals[name] = time.perf_counter() - began
-        speeds[name] = made / totals[name]
+        speeds[name] = count / totals[name]
         memory[name] = peak_memory(device)
         logger.info(f"mouth {size}, {inputs.source.name}, {name}: {speeds[name]:.2f} frames per second")
     figures = {
@@ -234,7 +232,7 @@ def inference(settings: InferenceBenchmark) -> dict:
 
 
 class OurLoop:
-    """The frame stage as train_DINet_frame.py runs it; `waited` counts the seconds that data was waited for."""
+    """The frame stage as train_DINet_frame.py runs it; `waited` counts the seconds spent waiting for data."""
 
     def __init__(
         self, settings: TrainingBenchmark, data: Path, vgg: "torch.nn.Module", device: "torch.device", amp: str
@@ -275,7 +273,7 @@ class OurLoop:
         began = time.perf_counter()
         batch = next(self.batches)
         self.waited += time.perf_counter() - began
-        torch.stack(list(self.train(**batch).values())).tolist()  # looked at after every step, as in the training loop
+        torch.stack(list(self.train(**batch).values())).tolist()  # read after every step, as in the training loop
 
 
 def measure_training(settings: TrainingBenchmark, device: "torch.device", data: Path) -> dict:
@@ -340,7 +338,7 @@ def training(settings: TrainingBenchmark) -> dict:
 
 
 def make_synthetic_data(folder: Path) -> Path:
-    """Write a training set of blurred noise; gives its json."""
+    """Write a training set of blurred noise; returns its json."""
     from dataset.manifest import Clip, Video, write_manifest
     from utils.benchmark.synthetic import write_synthetic_clips
     from utils.speech.features import KINDS

@@ -59,7 +59,7 @@ def check_options(videos: VideoSettings, clips: ClipSettings, scoring: ScoringSe
 
 
 def load_models(scoring: ScoringSettings, options: argparse.Namespace) -> tuple["MetricModels", dict[str, str]]:
-    """Load the optional metric networks; also return, by column, what those that cannot be measured need.
+    """Load the optional metric networks. Also return, by column, what is needed for metrics that cannot be measured.
 
     Raises:
         UserError: unusable SyncNet weights or device.
@@ -166,7 +166,7 @@ def dub_videos(clips: ClipSettings, folder: Path, options: argparse.Namespace) -
 
 
 def add_rows(comparisons: Sequence["Comparison"], scoring: ScoringSettings, landmark_dir: Path) -> list["Comparison"]:
-    """Put the truth's row before each dub and, where wanted, the baselines after it."""
+    """Add the row of the true video before each dub and, with --baselines, those of the baselines after it."""
     from utils.evaluation.clips import truth
 
     rows = []
@@ -185,7 +185,7 @@ def add_rows(comparisons: Sequence["Comparison"], scoring: ScoringSettings, land
 def score_all(
     comparisons: Sequence["Comparison"], evaluator: "Evaluator", workers: int | None = None
 ) -> list["Scores"]:
-    """Score every comparison. One that cannot be scored is reported, and the others go on.
+    """Score every comparison. One that cannot be scored is reported, and the rest continue.
 
     Raises:
         UserError: of the first comparison, if none can be scored.

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def choose_result(options: argparse.Namespace) -> tuple[str, Path]:
-    """The format, and where to write.
+    """Format and path of the result.
 
     Raises:
         UserError: a name that does not fit the format.
@@ -43,19 +43,18 @@ def choose_result(options: argparse.Namespace) -> tuple[str, Path]:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Write the trained network, the generator's averaged weights where there are such.
+    """Write the trained network; of a generator the moving average of its weights, if there is one.
 
     Raises:
         UserError: a checkpoint that cannot be read, or holds no network of the training scripts.
     """
-    from utils.checkpoints import AUDIO_ENCODER, EMA_SUFFIX, LIP_REGRESSOR, SYNCNET, read_checkpoint
+    from utils.checkpoints import AUDIO_ENCODER, LIP_REGRESSOR, SYNCNET, read_checkpoint
 
     form, path = choose_result(options)
     speech = find_speech(options.speech_dir)
     checkpoint = read_checkpoint(options.checkpoint, "--checkpoint")
-    names = {f"net_g{EMA_SUFFIX}": "net_g"}
-    names |= {name: name for name in ("net_g", SYNCNET, AUDIO_ENCODER, LIP_REGRESSOR)}
-    stored = next((name for name in names if name in checkpoint.networks), None)
+    names = {checkpoint.averaged(name): name for name in ("net_g", SYNCNET, AUDIO_ENCODER, LIP_REGRESSOR)}
+    stored = next((stored for stored in names if stored in checkpoint.networks), None)
     if stored is None:
         raise UserError(
             f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}, without a network to share; name another"
@@ -95,7 +94,7 @@ def average(checkpoint: "Checkpoint", stored: str, others: list[Path], shares: l
     states = [checkpoint.networks[stored]]
     for path in others:
         other = read_checkpoint(path, "--average_with")
-        state = other.networks.get(f"{name}{EMA_SUFFIX}", other.networks.get(name))
+        state = other.networks.get(other.averaged(name))
         if state is None:
             raise UserError(
                 f"--average_with: {path} is {other.describe()}, without {name}; average checkpoints of one training"

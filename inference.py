@@ -10,7 +10,7 @@ from config.inference import InferenceParser
 from config.parser import make_settings
 from utils.dubbing import DubbingJob, DubbingOptions, FitSettings, LoadSettings
 from utils.dubbing.job_list import ListedJob, check_overwriting, read_jobs
-from utils.dubbing.settings import EXAMPLE_AUDIO, EXAMPLE_SOURCE
+from utils.dubbing.settings import DUBBED_SUFFIX, EXAMPLE_AUDIO, EXAMPLE_SOURCE, FACE_SUFFIX
 from utils.errors import UserError, environment_problem, make_folder, require_file, require_result, run_script
 from utils.files import fit_name
 from utils.media.limits import limits_of, use_limits
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 def take_example(options: argparse.Namespace) -> None:
-    """Dub the example where no video is named."""
+    """Fill in the example if no video is named."""
     if not any((options.jobs, options.source_video_path, options.driving_audio_path)):
         options.source_video_path, options.driving_audio_path = EXAMPLE_SOURCE, EXAMPLE_AUDIO
         logger.info(f"the example: {EXAMPLE_SOURCE} with {EXAMPLE_AUDIO}")
 
 
 def check_files(options: argparse.Namespace) -> None:
-    """Look at every path before anything slow starts, and make the result folder.
+    """Check every path before anything slow starts, and make the result folder.
 
     Raises:
         UserError: naming the option.
@@ -51,7 +51,7 @@ def check_files(options: argparse.Namespace) -> None:
 
 
 def list_missing_files(jobs: list[ListedJob], path: Path) -> None:
-    """Name the files of a list that are not there before the first job starts: a night's work may depend on it."""
+    """Warn of missing files before the first job starts: a list may run for hours."""
     for job in jobs:
         for name in (job.source, job.audio, job.landmarks):
             if name is not None and not name.is_file():
@@ -76,26 +76,27 @@ def load(options: argparse.Namespace, source: Path, landmarks: Path | None) -> "
     """
     from utils.dubbing import load_dubber
 
-    settings, how = make_settings(LoadSettings, options), make_settings(DubbingOptions, options)
-    fitting = make_settings(FitSettings, options)
-    if fitting.fit is not None:
+    settings = make_settings(LoadSettings, options)
+    dubbing_options = make_settings(DubbingOptions, options)
+    fit_settings = make_settings(FitSettings, options)
+    if fit_settings.fit is not None:
         from dataset.fitting import fit_until_stopped
 
         with progress_bars() as progress:
-            weights = fit_until_stopped(source, fitting, settings, how, progress, landmarks)
+            weights = fit_until_stopped(source, fit_settings, settings, dubbing_options, progress, landmarks)
         settings = replace(settings, pretrained_clip_DINet_path=weights)
-    return load_dubber(settings, how)
+    return load_dubber(settings, dubbing_options)
 
 
 def log_report(report: "DubbingReport") -> None:
-    """Tell what was done and where the time went."""
+    """Log the seconds per stage, frames, references and result of a dub."""
     for stage, seconds in report.seconds.items():
         logger.info(f"{stage:>16} {seconds:8.2f} s")
     if report.untouched_frames:
         logger.info(f"{report.untouched_frames} frames without a usable face were left as they are")
     logger.info(
         f"{report.frames} frames at {float(report.rate):g} fps in {report.total_seconds:.1f} s: "
-        f"{report.frames_per_second:.2f} frames a second (stages overlap)"
+        f"{report.frames_per_second:.2f} frames per second (stages overlap)"
     )
     logger.info(f"reference frames: {','.join(map(str, report.references))}")
     logger.info(f"result: {report.result}")
@@ -111,9 +112,9 @@ def dub_one(options: argparse.Namespace, dubber: "Dubber") -> None:
     job = DubbingJob(
         source=options.source_video_path,
         audio=options.driving_audio_path,
-        result=options.res_video_dir / fit_name(name, "_facial_dubbing_add_audio.mp4"),
+        result=options.res_video_dir / fit_name(name, f"{DUBBED_SUFFIX}.mp4"),
         landmark_path=options.source_openface_landmark_path,
-        face_video=options.res_video_dir / fit_name(name, "_synthetic_face.mp4") if options.save_face_video else None,
+        face_video=options.res_video_dir / fit_name(name, f"{FACE_SUFFIX}.mp4") if options.save_face_video else None,
     )
     with progress_bars() as progress:
         report = dubber.dub(job, progress=progress)
@@ -121,17 +122,14 @@ def dub_one(options: argparse.Namespace, dubber: "Dubber") -> None:
 
 
 def dub_all(options: argparse.Namespace, jobs: list[ListedJob]) -> int:
-    """Dub the videos of a list; one that fails is named with its cause, and the others go on.
-
-    Gives the number of those that failed.
-    """
-    failed = kept = 0
+    """Dub the videos of a list; returns how many failed. The cause is logged, and the rest continue."""
+    failed = skipped = 0
     dubber = None if options.fit else load(options, jobs[0].source, None)
     fitted_to = None
     for number, job in enumerate(jobs, 1):
         logger.info(f"job {number} of {len(jobs)}: {job.source} with {job.audio}")
         if options.resume and is_finished(job.result):
-            kept += 1
+            skipped += 1
             logger.info(f"{job.result} is there already")
             continue
         try:
@@ -142,23 +140,23 @@ def dub_all(options: argparse.Namespace, jobs: list[ListedJob]) -> int:
             if options.fit and fitted_to != (job.source, job.landmarks):
                 dubber = load(options, job.source, job.landmarks)
                 fitted_to = (job.source, job.landmarks)
-            task = DubbingJob(job.source, job.audio, job.result, job.landmarks, faces)
+            dubbing_job = DubbingJob(job.source, job.audio, job.result, job.landmarks, faces)
             with progress_bars() as progress:
-                report = dubber.dub(task, progress=progress)
+                report = dubber.dub(dubbing_job, progress=progress)
             log_report(report)
         except Exception as error:
             problem = str(error) if isinstance(error, UserError) else environment_problem(error)
-            if problem is None:  # a bug of ours, which shall not cost the other jobs
+            if problem is None:  # a bug of ours, which must not stop the other jobs
                 logger.exception("this is a bug of DINet; please report it with the lines below")
                 problem = f"{type(error).__name__}"
             failed += 1
             logger.warning(f"{options.jobs}, line {job.line} failed: {problem}")
-    logger.info(f"{len(jobs) - failed - kept} of {len(jobs)} jobs dubbed, {kept} there already, {failed} failed")
+    logger.info(f"{len(jobs) - failed - skipped} of {len(jobs)} jobs dubbed, {skipped} there already, {failed} failed")
     return failed
 
 
 def is_finished(result: Path) -> bool:
-    """Whether a result is there: results take their names when they are complete, and none is empty."""
+    """Whether the result of a job exists: a file gets its final name only when it is complete."""
     try:
         return result.is_file() and result.stat().st_size > 0
     except (OSError, ValueError):
@@ -175,8 +173,8 @@ def main() -> int:
     if jobs is None:
         dub_one(options, load(options, options.source_video_path, options.source_openface_landmark_path))
         return 0
-    others = [path for path in (options.pretrained_clip_DINet_path, options.deepspeech_model_path) if path is not None]
-    check_overwriting(options.jobs, jobs, options.save_face_video, others)
+    models = [path for path in (options.pretrained_clip_DINet_path, options.deepspeech_model_path) if path is not None]
+    check_overwriting(options.jobs, jobs, options.save_face_video, models)
     list_missing_files(jobs, options.jobs)
     return 1 if dub_all(options, jobs) else 0
 

@@ -1,6 +1,6 @@
 """Options of app.py."""
 
-from config.inference import FILES_OF_WEIGHTS, NETWORK
+from config.inference import MODEL_FILES, NETWORK_OPTIONS
 from config.parser import ScriptParser
 from utils.dubbing.settings import DubbingOptions, LoadSettings, default_weights
 from utils.page.settings import PageSettings
@@ -12,7 +12,7 @@ class AppParser(ScriptParser):
     def __init__(self):
         super().__init__("Serve a page in the browser that dubs videos.")
         self.add_settings("page", PageSettings)
-        files = [name for name in FILES_OF_WEIGHTS if name != "landmark_dir"]  # the page keeps landmarks itself
+        files = [name for name in MODEL_FILES if name != "landmark_dir"]  # the page keeps landmarks itself
         self.add_settings("weights and models", LoadSettings, files, pretrained_clip_DINet_path=default_weights())
-        self.add_settings("network (published weights: 256, 3, 15, 29)", LoadSettings, NETWORK)
+        self.add_settings("network (published weights: 256, 3, 15, 29)", LoadSettings, NETWORK_OPTIONS)
         self.add_settings("result, where a visitor chooses nothing else", DubbingOptions)

@@ -8,15 +8,15 @@ class BenchmarkParser(ScriptParser):
     """Options of benchmark.py: one command for each thing that can be measured."""
 
     def __init__(self):
-        super().__init__("Measure speed, side by side with a straight reading of the published code.")
+        super().__init__("Measure speed, side by side with the published procedure.")
         commands = self.add_subparsers(dest="command", required=True, parser_class=ScriptParser, metavar="COMMAND")
         measured = {
             "inference": (
-                "dubbing, the generator alone and from end to end with landmarks at hand, frames per second",
+                "dubbing, the generator alone and end to end with known landmarks, frames per second",
                 InferenceBenchmark,
             ),
             "stream": (
-                "live dubbing, the delay of frames when speech comes in real time, and frames per second at most",
+                "live dubbing, the delay of frames when speech comes in real time, and the highest frame rate",
                 StreamBenchmark,
             ),
             "training": ("training of the frame stage, samples per second", TrainingBenchmark),

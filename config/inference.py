@@ -7,8 +7,8 @@ from config.parser import ScriptParser, option
 from utils.dubbing.settings import DubbingOptions, FitSettings, LoadSettings, default_weights
 from utils.media.limits import MediaLimits
 
-FILES_OF_WEIGHTS = ("pretrained_clip_DINet_path", "deepspeech_model_path", "whisper_model", "landmark_dir")
-NETWORK = (
+MODEL_FILES = ("pretrained_clip_DINet_path", "deepspeech_model_path", "whisper_model", "landmark_dir")
+NETWORK_OPTIONS = (
     "mouth_region_size",
     "source_channel",
     "ref_channel",
@@ -24,7 +24,7 @@ NETWORK = (
 class RunSettings:
     """What inference.py dubs, and where the results go."""
 
-    source_video_path: Path | None = option(None, type=Path, help="video (or picture) of someone's face")
+    source_video_path: Path | None = option(None, type=Path, help="video or still image of a face")
     source_openface_landmark_path: Path | None = option(
         None, type=Path, help="OpenFace csv of the source video; without it the landmarks are detected"
     )
@@ -48,10 +48,8 @@ class InferenceParser(ScriptParser):
             "Dub a video: make its mouth move to other speech. Without options, the example that comes with DINet."
         )
         self.add_settings("files", RunSettings)
-        self.add_settings(
-            "weights and models", LoadSettings, FILES_OF_WEIGHTS, pretrained_clip_DINet_path=default_weights()
-        )
+        self.add_settings("weights and models", LoadSettings, MODEL_FILES, pretrained_clip_DINet_path=default_weights())
         self.add_settings("fitting to a person", FitSettings)
-        self.add_settings("network (published weights: 256, 3, 15, 29)", LoadSettings, NETWORK)
+        self.add_settings("network (published weights: 256, 3, 15, 29)", LoadSettings, NETWORK_OPTIONS)
         self.add_settings("result", DubbingOptions)
         self.add_settings("limits on files that are read", MediaLimits)

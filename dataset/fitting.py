@@ -20,7 +20,6 @@ from models.discriminator import min_image_side
 from models.lip_regressor import LipShapeRegressor
 from utils.checkpoints import (
     AUDIO_ENCODER,
-    EMA_SUFFIX,
     LIP_REGRESSOR,
     Checkpoint,
     Metadata,
@@ -50,7 +49,7 @@ from utils.training.vgg_weights import load_perceptual_network
 logger = logging.getLogger(__name__)
 
 OPTION = "--fit"
-SHIPPED = Path(__file__).resolve().parents[1] / "asserts" / "demo"
+BUNDLED = Path(__file__).resolve().parents[1] / "asserts" / "demo"
 LOSS_WEIGHTS = LossWeights(
     lamb_perception=5,
     lamb_gan=0.1,
@@ -62,19 +61,19 @@ LOSS_WEIGHTS = LossWeights(
 LIP_SUPERVISION = LipSupervisionSettings(lamb_lips=1, lip_amplitude=2.5, unpaired_audio=0.5)
 LEARNING_RATE = 2e-4
 WARMUP_STEPS = 30
-"""Steps over which the learning rate rises: Adam's first steps are as large as its later ones and point anywhere."""
+"""Steps over which the learning rate rises: Adam's first steps have full size in noisy directions."""
 EMA_DECAY = 0.98
 REPORTS = 10
 """Reports on held-out frames, spread over the time of the fit."""
 MIN_REPORT_SECONDS = 20
 PATIENCE = 3
-"""Reports without a better result in a row after which the fit ends."""
+"""The fit ends after this many consecutive reports without a better result."""
 HELD_OUT_FRAMES = 24
 
 
 @dataclass
 class FitState:
-    """Where a fit stands: seconds spent, steps taken, the held-out loss at the start and at its best."""
+    """Progress of a fit: seconds, steps, the held-out loss before it and at its best; stored in checkpoints."""
 
     seconds: float = 0.0
     step: int = 0
@@ -85,7 +84,7 @@ class FitState:
 
 
 class FitInterruptedError(Exception):
-    """The fit was asked to stop; what it has learnt is kept, and the next call goes on from there."""
+    """The fit was stopped; its progress is saved, and the next call continues from it."""
 
 
 def fit_to_source(
@@ -106,14 +105,14 @@ def fit_to_source(
         options: which face, and how it is cropped.
         progress: called as the work proceeds.
         landmark_path: OpenFace csv; None detects landmarks.
-        stopped: asked after every step; True ends the fit.
+        stopped: called after every step; True ends the fit.
 
     Returns:
         The fitted weights, in `settings.fitted_dir`.
 
     Raises:
         UserError: unusable weights or video; no sound, no speech, too little of it.
-        FitInterruptedError: `stopped` said so.
+        FitInterruptedError: `stopped` returned True.
     """
     weights = load.pretrained_clip_DINet_path or default_weights()
     make_folder(settings.fitted_dir, "--fitted_dir")
@@ -141,7 +140,7 @@ def fit_until_stopped(
     progress: Progress,
     landmark_path: Path | None = None,
 ) -> Path:
-    """As `fit_to_source`, for a script: Ctrl-C and SIGTERM keep what was learnt and end the script.
+    """As `fit_to_source`, for a script: Ctrl-C and SIGTERM save the progress and end the script.
 
     Raises:
         KeyboardInterrupt: after such a signal.
@@ -156,14 +155,14 @@ def fit_until_stopped(
 
 
 def fitted_path(source: Path, weights: Path, folder: Path, face: int | None = None) -> Path:
-    """Where the weights fitted to a video are kept: known by the contents of the video and of the first weights."""
+    """Path of the weights fitted to a video; named by the contents of the video and of the initial weights."""
     stem = source.stem.encode()[:100].decode(errors="ignore")  # file systems allow 255 bytes
     which = "" if face is None else f"_face{face}"
     return folder / f"{stem}_{file_fingerprint(source)}_{file_fingerprint(weights)}{which}.pth"
 
 
 def _read_state(path: Path) -> tuple[FitState, Checkpoint | None]:
-    """How far the fit in a file has come, and its checkpoint; a new state and None where there is none to be read."""
+    """State and checkpoint of the fit in a file; a new state and None if there is none that can be read."""
     if not path.exists():
         return FitState(), None
     try:
@@ -185,21 +184,21 @@ def _read_samples(
 ) -> PersonSamples:
     extractor = FeatureExtractor(metadata.audio_feature, load.deepspeech_model_path, load.whisper_model)
     speech, duration = extractor.extract(source, OPTION)
-    teacher_speech = None
-    teacher_kind = read_checkpoint(SHIPPED / "audio_encoder.pth", OPTION).metadata.audio_feature
-    if teacher_kind != metadata.audio_feature:
-        teacher_speech, _ = FeatureExtractor(teacher_kind).extract(source, OPTION)
+    audio2lip_speech = None
+    audio2lip_kind = read_checkpoint(BUNDLED / "audio_encoder.pth", OPTION).metadata.audio_feature
+    if audio2lip_kind != metadata.audio_feature:
+        audio2lip_speech, _ = FeatureExtractor(audio2lip_kind).extract(source, OPTION)
     video = analyze_video(source, landmark_path, load.landmark_dir, options.face, options.crop_radius, progress)
-    person = read_person(video, metadata.mouth_region_size, speech, duration, progress, teacher_speech)
+    person = read_person(video, metadata.mouth_region_size, speech, duration, progress, audio2lip_speech)
     return PersonSamples(person, options.seed, device)
 
 
 class _Fit:
-    """A fit: the networks, the training step, and the loop.
+    """A fit: networks, training step and loop.
 
     Args:
         samples: of the person.
-        metadata: what the generator is for, complete.
+        metadata: of the generator, complete.
         load: channels of the network.
         device: where to train.
     """
@@ -227,46 +226,46 @@ class _Fit:
         self.networks = TrainingNetworks(
             make_dinet_networks(networks, metadata.audio_channel),
             {"net_g": LEARNING_RATE, "net_dI": LEARNING_RATE},
-            OptimisationSettings(amp=_fast_format(device), clip_grad=1, channels_last=True, ema=EMA_DECAY),
+            OptimisationSettings(amp=_fastest_amp(device), clip_grad=1, channels_last=True, ema=EMA_DECAY),
             DistInfo(),
             device,
         )
-        perceptual = load_perceptual_network(SHIPPED / "vgg16_relu3_1.pth", DistInfo())
-        regressor, teacher = LipShapeRegressor(), AudioToLipShape(_teacher_channels(), LIP_SHAPE_VALUES)
-        load_network(regressor, read_checkpoint(SHIPPED / "mouth_reader.pth", OPTION), LIP_REGRESSOR, OPTION)
-        load_network(teacher, read_checkpoint(SHIPPED / "audio_encoder.pth", OPTION), AUDIO_ENCODER, OPTION)
+        perceptual = load_perceptual_network(BUNDLED / "vgg16_relu3_1.pth", DistInfo())
+        regressor = LipShapeRegressor()
+        audio2lip_weights = read_checkpoint(BUNDLED / "audio_encoder.pth", OPTION)
+        audio2lip = AudioToLipShape(audio2lip_weights.metadata.audio_channel, LIP_SHAPE_VALUES)
+        load_network(regressor, read_checkpoint(BUNDLED / "mouth_reader.pth", OPTION), LIP_REGRESSOR, OPTION)
+        load_network(audio2lip, audio2lip_weights, AUDIO_ENCODER, OPTION)
         self.step = FrameStep(
             self.networks,
             mouth_region(mouth),
             self._weights,
             perceptual,
-            LipSupervision(LIP_SUPERVISION, regressor, teacher),
+            LipSupervision(LIP_SUPERVISION, regressor, audio2lip),
         )
         self.state = FitState()
 
     def start(self, checkpoint: Checkpoint, state: FitState, resume: bool) -> None:
-        """Take over weights: to begin with, or, with `resume`, all that an interrupted fit has kept."""
+        """Load the initial weights or, with `resume`, the state of an interrupted fit."""
         option = "--fitted_dir" if resume else "--pretrained_clip_DINet_path"
         if resume:
             self.networks.resume(checkpoint, option)
             self.state = state
             return
-        average = f"net_g{EMA_SUFFIX}"
-        stored = average if average in checkpoint.networks else "net_g"
-        load_network(self.networks.modules["net_g"], checkpoint, stored, option)
+        load_network(self.networks.modules["net_g"], checkpoint, checkpoint.averaged("net_g"), option)
         self.networks.ema["net_g"].module.load_state_dict(self.networks.modules["net_g"].state_dict())
         self.state = replace(state, finished=False, since_best=0, best=math.inf)
 
     def run(self, budget: float, result: Path, progress: Progress, stopped: Callable[[], bool]) -> None:
-        """Train for `budget` seconds, those of earlier runs counted in, and leave the best weights in `result`.
+        """Train for `budget` seconds, earlier runs included, and write the best weights to `result`.
 
         Raises:
-            FitInterruptedError: `stopped` said so; `result` then holds what the next run needs.
+            FitInterruptedError: `stopped` returned True; `result` then holds what the next run needs.
             UserError: a loss that is not finite.
         """
         state = self.state
         every = max(MIN_REPORT_SECONDS, budget / REPORTS)
-        kept = None
+        best_weights = None
         if not math.isfinite(state.first):
             state.first = self._held_out_loss()
         next_report = state.seconds + every
@@ -287,15 +286,15 @@ class _Fit:
                 raise FitInterruptedError
             if state.seconds >= next_report or state.seconds >= budget:
                 next_report += every
-                kept = self._report(kept)
+                best_weights = self._report(best_weights)
                 self._save(result)
         state.finished = True
-        self._write_result(result, kept)
+        self._write_result(result, best_weights)
 
-    def _report(self, kept: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor] | None:
-        """Judge the averaged weights on held-out frames; gives the best weights so far, None for the present ones.
+    def _report(self, best_weights: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor] | None:
+        """Evaluate the averaged weights on held-out frames; return the best weights so far.
 
-        Those before the fit are no candidates: an error of pictures favours blurred lips over sharp ones.
+        The weights before the fit are not among them: an image loss prefers blurred lips to sharp ones.
         """
         state, loss = self.state, self._held_out_loss()
         logger.info(
@@ -304,17 +303,17 @@ class _Fit:
         )
         if loss < state.best:
             state.best, state.since_best = loss, 0
-            return self._weights_now()
+            return self._copy_weights()
         state.since_best += 1
-        return kept
+        return best_weights
 
-    def _weights_now(self) -> dict[str, torch.Tensor]:
+    def _copy_weights(self) -> dict[str, torch.Tensor]:
         """A copy of the averaged weights."""
         weights = self.networks.eval_module("net_g").state_dict()
         return {name: value.detach().clone() for name, value in weights.items()}
 
     def _held_out_loss(self) -> float:
-        """Picture loss; without the lip loss, as the fit aims at lips that move further than the predicted ones."""
+        """Image loss without the lip loss, whose target moves the lips further than they really move."""
         losses = []
         for batch in self._held_out:
             means = self.step.evaluate(**batch)
@@ -337,9 +336,9 @@ class _Fit:
             {"fit": dict(vars(self.state))} | self.networks.checkpoint_extra(),
         )
 
-    def _write_result(self, path: Path, kept: dict[str, torch.Tensor] | None) -> None:
-        """Write the weights alone, in half precision where they fit into it."""
-        weights = kept or self.networks.eval_module("net_g").state_dict()
+    def _write_result(self, path: Path, best_weights: dict[str, torch.Tensor] | None) -> None:
+        """Write the best weights, the current ones if None, in half precision if all of them fit."""
+        weights = best_weights or self.networks.eval_module("net_g").state_dict()
         half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
         if all(torch.isfinite(value).all() for value in half.values()):
             weights = half
@@ -350,12 +349,8 @@ class _Fit:
         )
 
 
-def _teacher_channels() -> int:
-    return read_checkpoint(SHIPPED / "audio_encoder.pth", OPTION).metadata.audio_channel
-
-
-def _fast_format(device: torch.device) -> str:
-    """Number format of the training: bf16 where the device computes it faster than fp32."""
+def _fastest_amp(device: torch.device) -> str:
+    """Mixed precision of the training, as --amp: bf16 or fp16 where the device has instructions for it, else off."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     with contextlib.suppress(AttributeError):

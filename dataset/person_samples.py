@@ -1,4 +1,4 @@
-"""Training samples of one person: the crops and the speech of a single video, held in memory (dataset/fitting.py)."""
+"""Training samples of one person: crops and speech of a single video, in memory (dataset/fitting.py)."""
 
 from dataclasses import dataclass
 
@@ -16,18 +16,18 @@ from utils.speech.features import SpeechFeatures
 
 REFERENCES = 5
 MAX_CROP_BYTES = 1 << 30
-"""Memory for the crops; of longer videos every second frame is taken, every third, and so on."""
+"""Maximum memory of the crops; of longer videos every second frame is used, or every third, and so on."""
 MIN_SECONDS = 3.0
-"""Less video with a face and sound than this teaches nothing about a person."""
+"""Minimum length of video with a face and audio."""
 MIN_LIP_MOTION = 0.005
-"""Standard deviation of the lip opening, in distances of the eyes, below which nobody speaks. Speech has 0.02 or more;
-the landmarks of a still face jitter by 0.002."""
+"""Minimum standard deviation of the lip opening, in eye distances, of a person who speaks. Speech has 0.02 or more; the
+landmarks of a still face jitter by 0.002."""
 BLOCK = 12
 """Successive frames that are held out together."""
 HELD_OUT_EVERY = 8
-"""One block in so many is held out."""
+"""One block in this number is held out."""
 REFERENCE_GAP = 8
-"""Frames between a source frame and a reference at least, where the video has enough frames."""
+"""Minimum distance in frames of a reference from its source frames, if the video has enough frames."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Person:
     Attributes:
         crops: uint8 RGB [N, H, W, 3], at the network's size.
         times: float64 [N] seconds.
-        openings: float [N], opening of the lips in distances of the eyes.
-        speech: features that the generator hears.
-        teacher_speech: features that the lip teacher hears, where these are others.
+        openings: float [N], lip openings in eye distances.
+        speech: features that the generator takes.
+        audio2lip_speech: features that the lip supervision's audio network takes, if it takes another kind.
     """
 
     crops: torch.Tensor
     times: np.ndarray
     openings: np.ndarray
     speech: SpeechFeatures
-    teacher_speech: SpeechFeatures | None = None
+    audio2lip_speech: SpeechFeatures | None = None
 
 
 def read_person(
@@ -55,20 +55,20 @@ def read_person(
     speech: SpeechFeatures,
     duration: float,
     progress: Progress,
-    teacher_speech: SpeechFeatures | None = None,
+    audio2lip_speech: SpeechFeatures | None = None,
 ) -> Person:
     """Cut the crops of a video, as dubbing cuts them.
 
     Args:
         video: with its crop plan.
         mouth_region_size: side of the mouth region in pixels.
-        speech: of the video's own sound.
-        duration: length of the sound in seconds; frames after its end are left out.
+        speech: features of the video's own audio.
+        duration: length of the audio in seconds; frames after its end are left out.
         progress: called as frames are read.
-        teacher_speech: see Person.
+        audio2lip_speech: see Person.
 
     Raises:
-        UserError: too little video with a face and sound, or lips that do not move.
+        UserError: too little video with a face and audio, or lips that do not move.
     """
     reader, plan = video.reader, video.plan
     path, rate = reader.info.path, float(reader.info.rate)
@@ -90,7 +90,7 @@ def read_person(
     for number, frame in enumerate(reader.play(int(frame) for frame in frames)):
         crops[number] = cut_face(frame.yuv, plan.box(frame.index), reader.info.colour).resized(height, width)
         progress("crops", number + 1, len(frames))
-    return Person(torch.from_numpy(crops), reader.times[frames], openings, speech, teacher_speech)
+    return Person(torch.from_numpy(crops), reader.times[frames], openings, speech, audio2lip_speech)
 
 
 class PersonSamples:
@@ -120,8 +120,8 @@ class PersonSamples:
         """The batch of a training step: `sets` sets of references, each with `frames` source frames.
 
         Returns:
-            source [sets, frames, 3, H, W] and reference [sets, 15, H, W], RGB in [0, 1]; audio and, where the teacher
-            hears other features, teacher_audio [sets, frames, channels, T].
+            source [sets, frames, 3, H, W] and reference [sets, 15, H, W], RGB in [0, 1]; audio and, where there is an
+            `audio2lip_speech`, audio2lip_audio [sets, frames, channels, T].
         """
         rng = np.random.default_rng((self._seed, step))
         count = min(frames, len(self.training_frames))
@@ -139,23 +139,23 @@ class PersonSamples:
         person = self._person
         references = [self._references(frames, rng) for frames in chosen]
         batch = {
-            "source": torch.stack([self._pictures(frames) for frames in chosen]),
-            "reference": torch.stack([self._pictures(frames).flatten(0, 1) for frames in references]),
+            "source": torch.stack([self._images(frames) for frames in chosen]),
+            "reference": torch.stack([self._images(frames).flatten(0, 1) for frames in references]),
             "audio": self._windows(person.speech, chosen, rng if augment else None),
         }
-        if person.teacher_speech is not None and augment:
-            batch["teacher_audio"] = self._windows(person.teacher_speech, chosen)
+        if person.audio2lip_speech is not None and augment:
+            batch["audio2lip_audio"] = self._windows(person.audio2lip_speech, chosen)
         return batch
 
     def _references(self, sources: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Five training frames, one of each fifth of the lip openings."""
-        drawn = []
+        references = []
         for fifth in self._fifths:
             far = fifth[(np.abs(fifth[:, None] - sources[None]) > REFERENCE_GAP).all(1)]
-            drawn.append(rng.choice(far if len(far) else fifth))
-        return np.array(drawn)
+            references.append(rng.choice(far if len(far) else fifth))
+        return np.array(references)
 
-    def _pictures(self, frames: np.ndarray) -> torch.Tensor:
+    def _images(self, frames: np.ndarray) -> torch.Tensor:
         """RGB in [0, 1], [n, 3, H, W]."""
         crops = self._person.crops[torch.from_numpy(frames)].to(self._device, non_blocking=True)
         return crops.permute(0, 3, 1, 2).float().div_(255)
@@ -163,7 +163,7 @@ class PersonSamples:
     def _windows(
         self, speech: SpeechFeatures, chosen: list[np.ndarray], rng: np.random.Generator | None = None
     ) -> torch.Tensor:
-        """Speech round the chosen frames, [sets, frames, channels, T]; augmented with `rng`."""
+        """Speech features around the chosen frames, [sets, frames, channels, T]; augmented with `rng`."""
         windows = np.stack([speech.window(self._person.times[frames]) for frames in chosen])
         if rng is not None:
             kind, flat = speech.kind.name, windows.reshape(-1, *windows.shape[-2:]).swapaxes(1, 2)

@@ -39,8 +39,8 @@ def _sampling_grid(maps: torch.Tensor, height: int, width: int, first_row: int) 
     return torch.stack([rows[:, axis, :, None] + columns[:, axis, None] for axis in range(2)], -1)
 
 
-def _widened(x: torch.Tensor) -> torch.Tensor:
-    """`x` in float32, or in float64 if it is."""
+def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """`x` in float32, or in float64 if it has that."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -87,9 +87,9 @@ class AdaAT(nn.Module):
         translation in (-1, 1) of grid coordinates, (x, y).
         """
         embedding = self.commn_linear(embedding.to(self.commn_linear[0].weight.dtype))
-        scale = 2 * _widened(self.scale(embedding))
-        angle = ANGLE * _widened(self.rotation(embedding))
-        translation = _widened(self.translation(embedding)).unflatten(1, (-1, 2))
+        scale = 2 * _at_least_float32(self.scale(embedding))
+        angle = ANGLE * _at_least_float32(self.rotation(embedding))
+        translation = _at_least_float32(self.translation(embedding)).unflatten(1, (-1, 2))
         cos, sin = scale * angle.cos(), scale * angle.sin()
         rotation = torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
         return torch.cat([rotation, translation[..., None]], -1)
@@ -104,7 +104,7 @@ class AdaAT(nn.Module):
             maps = self.affine(embedding)
             batch, channels = maps.shape[:2]
             grid = _sampling_grid(maps.flatten(0, 1), height, width, first_row)
-            planes = _widened(blended).expand(batch, -1, -1, -1).reshape(batch * channels, 1, height, width)
+            planes = _at_least_float32(blended).expand(batch, -1, -1, -1).reshape(batch * channels, 1, height, width)
             moved = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
         return moved.view(batch, channels, height - first_row, width).to(blended.dtype)
 
@@ -172,7 +172,7 @@ class DINet(nn.Module):
         )
         self.audio_encoder = make_audio_encoder(audio_channel)
         self.max_audio_norm: float | None = None
-        """Largest norm of an audio embedding, set for inference; None: any, as published."""
+        """Maximum norm of an audio embedding, set for inference; None: no limit, as published."""
         self.appearance_conv_list = nn.ModuleList(
             nn.Sequential(*(ResBlock(feature_channel, feature_channel, 3, 1) for _ in range(4))) for _ in range(2)
         )
@@ -258,21 +258,21 @@ class DINet(nn.Module):
         audio: torch.Tensor,
         first_row: int = 0,
     ) -> torch.Tensor:
-        # In rows of the feature maps, a quarter of the image's: a part needs its receptive field above the first row.
-        shown = first_row // 4
-        first_out = max(0, shown - OUT_RECEPTIVE_ROWS)
+        # Rows of the feature maps, four image rows each; every part needs its receptive field above the first row.
+        first_visible = first_row // 4
+        first_out = max(0, first_visible - OUT_RECEPTIVE_ROWS)
         first_deformed = max(0, first_out - APPEARANCE_RECEPTIVE_ROWS)
         audio_embedding = self.encode_audio(audio)
         deformed = self.adaAT.warp(blended, torch.cat([image_embedding, audio_embedding], 1), first_deformed)
         appearance = self.appearance_conv_list[1](deformed)[:, :, first_out - first_deformed :]
-        made = self.out_conv(torch.cat([source_feature[:, :, first_out:], appearance], 1))
-        return made[:, :, 4 * (shown - first_out) :]
+        face = self.out_conv(torch.cat([source_feature[:, :, first_out:], appearance], 1))
+        return face[:, :, 4 * (first_visible - first_out) :]
 
     def encode_audio(self, audio: torch.Tensor) -> torch.Tensor:
         """Audio embedding [B, AUDIO_EMBEDDING_DIM] of speech features [B, audio_channel, T].
 
-        Embeddings longer than `max_audio_norm` are scaled down to it: far beyond those of the training, AdaAT moves
-        lips over the nose.
+        Embeddings longer than `max_audio_norm` are scaled down to it: much longer ones than in the training make AdaAT
+        move the lips over the nose.
         """
         embedding = self.audio_encoder(audio).mean(2)
         if self.max_audio_norm is None:
@@ -282,6 +282,4 @@ class DINet(nn.Module):
 
     def _require_eval(self) -> None:
         if self.training:
-            raise RuntimeError(
-                "references can be encoded ahead in eval mode only: batch statistics need all of forward"
-            )
+            raise RuntimeError("references can be encoded ahead in eval mode only: batch norm needs the whole batch")

@@ -1,7 +1,8 @@
-"""Convolutions that need fewer multiplications than the direct one, for inference in float32 on a processor.
+"""Convolution algorithms with fewer multiplications than the direct one, for inference in float32 on a CPU.
 
-Which way is quickest depends on the layer, the picture's size and the processor. `FastConv2d` times them on the first
-input of each shape, compares the quickest with the direct result, and remembers the choice for the process.
+Which algorithm is fastest depends on the layer, the image size and the CPU. `FastConv2d` times them on the first input
+of each shape (as torch.backends.cudnn.benchmark does on GPUs), compares the fastest with the direct result, and keeps
+the choice for the process.
 """
 
 import logging
@@ -17,10 +18,10 @@ from torch import nn
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("nnpack", "winograd", "fourier")
-"""Ways other than the direct one."""
+ALGORITHMS = ("nnpack", "winograd", "fourier")
+"""Algorithms other than the direct one."""
 TOLERANCE = 1e-4
-"""Largest difference from the direct result that is accepted, as a share of the largest magnitude in it."""
+"""Maximum difference from the direct result, as a fraction of the largest magnitude in it."""
 MAX_NNPACK_KERNEL = 16
 MAX_WINOGRAD_KERNEL = 3
 WINOGRAD_OUTPUTS = 4
@@ -31,9 +32,9 @@ MIN_FOURIER_KERNEL = 5
 
 _CHECKED_CHANNELS = 8
 _CLEAR_GAIN = 0.9
-"""A way takes the place of an earlier one if its time is below this share: so that two runs choose the same."""
+"""An algorithm replaces an earlier one if its time is below this fraction: two runs then make the same choice."""
 
-Way = Callable[[torch.Tensor], torch.Tensor]
+Algorithm = Callable[[torch.Tensor], torch.Tensor]
 """Computes [B, cin, H, W] to [B, cout, H', W']."""
 
 _choices: dict[tuple, str] = {}
@@ -41,100 +42,107 @@ _lock = threading.RLock()
 
 
 class FastConv2d(nn.Module):
-    """A convolution that takes the quickest correct way for each shape of its input.
+    """A convolution that uses the fastest correct algorithm for each shape of its input.
 
-    The result equals that of `F.conv2d` up to rounding. Inputs that no other way serves (other number formats, other
-    devices, gradients wanted) take the direct one, as do those where another way fails or gives other numbers.
+    The result equals that of `F.conv2d` up to rounding. The direct algorithm is used for other number formats, other
+    devices and where gradients are needed, and also if another algorithm fails or returns other numbers.
 
     Args:
         conv: stride 1, one group, no dilation, a square kernel and the same padding on all sides.
-        direct: a quicker way of the direct convolution, where the kernel allows one; None: `F.conv2d`.
-        kinds: other ways that may be taken, of KINDS.
+        direct: a faster form of the direct convolution, where the kernel allows one; None: `F.conv2d`.
+        algorithms: those that may be used besides the direct one, of ALGORITHMS.
     """
 
-    def __init__(self, conv: nn.Conv2d, direct: Way | None = None, kinds: Collection[str] = KINDS):
+    def __init__(self, conv: nn.Conv2d, direct: Algorithm | None = None, algorithms: Collection[str] = ALGORITHMS):
         super().__init__()
         if not can_be_fast(conv):
             raise ValueError(f"{conv} has no fast form")
         self.conv = conv
         self.direct = direct or conv
-        self.kinds = frozenset(kinds)
-        self._ways: dict[tuple[int, ...], Way] = {}
+        self.algorithms = frozenset(algorithms)
+        self._chosen: dict[tuple[int, ...], Algorithm] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, cin, H, W] to [B, cout, H', W']."""
         if x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_grad_enabled() or x.numel() == 0:
             return self.direct(x)
-        way = self._ways.get(tuple(x.shape))
-        if way is None:
-            way = self._ways[tuple(x.shape)] = self._set_up(x)
-        return way(x)
+        algorithm = self._chosen.get(tuple(x.shape))
+        if algorithm is None:
+            algorithm = self._chosen[tuple(x.shape)] = self._choose(x)
+        return algorithm(x)
 
-    def _set_up(self, x: torch.Tensor) -> Way:
-        """The quickest correct way for inputs like `x`."""
+    def _choose(self, x: torch.Tensor) -> Algorithm:
+        """The fastest correct algorithm for inputs like `x`."""
         x = x.contiguous()
         weight = self.conv.weight
-        key = (weight.shape, self.conv.padding, x.shape, torch.get_num_threads(), self.direct is self.conv, self.kinds)
+        key = (
+            weight.shape,
+            self.conv.padding,
+            x.shape,
+            torch.get_num_threads(),
+            self.direct is self.conv,
+            self.algorithms,
+        )
         # One thread at a time: others would disturb the timing, and need its result.
         with _lock:
             candidates = self._candidates()
             if key not in _choices:
-                _choices[key], way = self._quickest(candidates, x)
-                return way
+                _choices[key], algorithm = self._fastest(candidates, x)
+                return algorithm
             name = _choices[key]
-            return self.direct if name == "direct" else self._attempt(candidates[name], x) or self.direct
+            return self.direct if name == "direct" else self._make_checked(candidates[name], x) or self.direct
 
-    def _candidates(self) -> dict[str, Callable[[], Way]]:
-        """Makers of the ways other than the direct one, by name."""
+    def _candidates(self) -> dict[str, Callable[[], Algorithm]]:
+        """Constructors of the algorithms besides the direct one, by name."""
         kernel = self.conv.kernel_size[0]
-        made: dict[str, Callable[[], Way]] = {}
-        if kernel <= MAX_NNPACK_KERNEL and nnpack_is_there():
-            made["nnpack"] = lambda: NnpackConv(self.conv)
+        candidates: dict[str, Callable[[], Algorithm]] = {}
+        if kernel <= MAX_NNPACK_KERNEL and is_nnpack_available():
+            candidates["nnpack"] = lambda: NnpackConv(self.conv)
         if kernel <= MAX_WINOGRAD_KERNEL:
-            made["winograd"] = lambda: WinogradConv(self.conv)
+            candidates["winograd"] = lambda: WinogradConv(self.conv)
         elif kernel >= MIN_FOURIER_KERNEL:
-            made["fourier"] = lambda: FourierConv(self.conv)
-        return {name: make for name, make in made.items() if name in self.kinds}
+            candidates["fourier"] = lambda: FourierConv(self.conv)
+        return {name: make for name, make in candidates.items() if name in self.algorithms}
 
-    def _quickest(self, candidates: dict[str, Callable[[], Way]], x: torch.Tensor) -> tuple[str, Way]:
-        best, chosen, least = "direct", self.direct, self._direct_seconds(x)
+    def _fastest(self, candidates: dict[str, Callable[[], Algorithm]], x: torch.Tensor) -> tuple[str, Algorithm]:
+        best, chosen, best_seconds = "direct", self.direct, self._direct_seconds(x)
         for name, make in candidates.items():
             if name == "winograd" and best == "nnpack":
                 continue  # NNPACK's Winograd has larger tiles and no copies between its steps
-            way = self._attempt(make, x)
-            if way is None:
+            algorithm = self._make_checked(make, x)
+            if algorithm is None:
                 continue
-            seconds = _seconds(way, x)
+            seconds = _seconds(algorithm, x)
             layer = f"{list(self.conv.weight.shape)} on {list(x.shape)}"
-            logger.debug(f"{layer}: {name} {seconds:.4f} s, {best} {least:.4f} s")
-            if seconds < _CLEAR_GAIN * least:
-                best, chosen, least = name, way, seconds
+            logger.debug(f"{layer}: {name} {seconds:.4f} s, {best} {best_seconds:.4f} s")
+            if seconds < _CLEAR_GAIN * best_seconds:
+                best, chosen, best_seconds = name, algorithm, seconds
         return best, chosen
 
     def _direct_seconds(self, x: torch.Tensor) -> float:
-        """Seconds of the direct way; for many channels those of a share of them, times as many."""
+        """Seconds of the direct algorithm; with many output channels, four times those of a quarter of them."""
         if self.direct is not self.conv or self.conv.out_channels < 4 * _CHECKED_CHANNELS:
             return _seconds(self.direct, x)
         channels = self.conv.out_channels // 4
         weight, bias = (None if part is None else part[:channels] for part in (self.conv.weight, self.conv.bias))
         return 4 * _seconds(lambda x: F.conv2d(x, weight, bias, padding=self.conv.padding), x)
 
-    def _attempt(self, make: Callable[[], Way], x: torch.Tensor) -> Way | None:
-        """The way that `make` makes, if it works and agrees with the direct result on some of the channels."""
+    def _make_checked(self, make: Callable[[], Algorithm], x: torch.Tensor) -> Algorithm | None:
+        """The algorithm made by `make`, or None if it fails or differs from the direct result on some channels."""
         step = max(1, self.conv.out_channels // _CHECKED_CHANNELS)
         weight, bias = (None if part is None else part[::step] for part in (self.conv.weight, self.conv.bias))
         try:
-            way = make()
-            result = way(x)
+            algorithm = make()
+            result = algorithm(x)
         except (RuntimeError, NotImplementedError) as error:
             logger.debug(f"{self.conv}: {error}")
             return None
         expected = F.conv2d(x, weight, bias, padding=self.conv.padding)
         result = result[:, ::step]
-        # Written so that a comparison with NaN refuses the way.
+        # A NaN fails this comparison, and so the check.
         if result.shape == expected.shape and (result - expected).abs().max() <= TOLERANCE * expected.abs().max():
-            return way
-        logger.debug(f"{self.conv}: {type(way).__name__} differs from the direct result")
+            return algorithm
+        logger.debug(f"{self.conv}: {type(algorithm).__name__} differs from the direct result")
         return None
 
 
@@ -152,17 +160,17 @@ def can_be_fast(conv: nn.Module) -> bool:
     )
 
 
-def _seconds(way: Way, x: torch.Tensor) -> float:
-    """Seconds that a run takes; with one thread those of the thread, whatever else the processor does."""
+def _seconds(algorithm: Algorithm, x: torch.Tensor) -> float:
+    """Seconds of one run; with one thread its processor time, which other programs do not disturb."""
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     began = clock()
-    way(x)
+    algorithm(x)
     return clock() - began
 
 
 @lru_cache(maxsize=1)
-def nnpack_is_there() -> bool:
-    """Start NNPACK, with one thread: whether PyTorch was built with it and it knows this processor."""
+def is_nnpack_available() -> bool:
+    """Start NNPACK, with one thread; False if PyTorch was built without it or it does not support this CPU."""
     threads = torch.get_num_threads()
     # NNPACK keeps the number of threads of its first call. With more than one, calls from several threads (frames in
     # parallel) would wait for each other.
@@ -180,9 +188,9 @@ def nnpack_is_there() -> bool:
 
 
 class NnpackConv:
-    """By NNPACK, which PyTorch brings along: Winograd for 3 x 3, Fourier transforms of small tiles for larger kernels.
+    """NNPACK, part of PyTorch: Winograd for 3 x 3, Fourier transforms of small tiles for larger kernels.
 
-    One picture at a time: for more at once NNPACK has a slower way.
+    One image at a time: NNPACK computes batches by a slower algorithm.
     """
 
     def __init__(self, conv: nn.Conv2d):
@@ -191,10 +199,12 @@ class NnpackConv:
         self.padding = conv.padding
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """See Way."""
+        """See Algorithm."""
         x = x.contiguous()
-        made = [torch._nnpack_spatial_convolution(one, self.weight, self.bias, self.padding) for one in x.split(1)]
-        return made[0] if len(made) == 1 else torch.cat(made)
+        results = [
+            torch._nnpack_spatial_convolution(image, self.weight, self.bias, self.padding) for image in x.split(1)
+        ]
+        return results[0] if len(results) == 1 else torch.cat(results)
 
 
 class WinogradConv:
@@ -214,20 +224,20 @@ class WinogradConv:
         self.weight = torch.einsum("pq,kcq->pkc", kernels, weight).float().contiguous()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """See Way."""
+        """See Algorithm."""
         tiles, (height, width) = _tiles(x, self.side, self.outputs, self.kernel, self.padding)
         batch, channels, down, across = tiles.shape[:4]
         tiles = tiles.permute(1, 4, 5, 0, 2, 3).reshape(channels, self.side**2, -1)
         products = torch.bmm(self.weight, torch.matmul(self.input_transform, tiles).transpose(0, 1))
-        made = self.output_transform @ products.flatten(1)
-        made = made.view(self.outputs, self.outputs, -1, batch, down, across).permute(3, 2, 4, 0, 5, 1)
-        return _joined(made, height, width, self.bias)
+        outputs = self.output_transform @ products.flatten(1)
+        outputs = outputs.view(self.outputs, self.outputs, -1, batch, down, across).permute(3, 2, 4, 0, 5, 1)
+        return _join_tiles(outputs, height, width, self.bias)
 
 
 class FourierConv:
-    """By Fourier transforms of overlapping tiles, the kernels transformed once: for large kernels.
+    """Fourier transforms of overlapping tiles, the kernels transformed once: for large kernels.
 
-    The convolution theorem makes a product of matrices over the channels of each frequency.
+    By the convolution theorem, each frequency is a matrix product over the channels.
     """
 
     def __init__(self, conv: nn.Conv2d):
@@ -236,20 +246,20 @@ class FourierConv:
         self._weights: dict[int, torch.Tensor] = {}
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """See Way."""
+        """See Algorithm."""
         side = self._best_side(x)
-        weight = self._transformed(side)
+        weight = self._transformed_weight(side)
         outputs = side - self.kernel + 1
         tiles, (height, width) = _tiles(x, side, outputs, self.kernel, self.padding)
         batch, channels, down, across = tiles.shape[:4]
         spectrum = torch.fft.rfft2(tiles).permute(4, 5, 0, 2, 3, 1).reshape(len(weight), -1, channels)
         products = torch.bmm(spectrum, weight)
         products = products.view(side, side // 2 + 1, batch, down, across, -1).permute(2, 5, 3, 4, 0, 1)
-        made = torch.fft.irfft2(products.contiguous(), s=(side, side))[..., :outputs, :outputs]
-        return _joined(made.transpose(3, 4), height, width, self.bias)
+        tiles = torch.fft.irfft2(products.contiguous(), s=(side, side))[..., :outputs, :outputs]
+        return _join_tiles(tiles.transpose(3, 4), height, width, self.bias)
 
     def _best_side(self, x: torch.Tensor) -> int:
-        """The tile side that needs the least arithmetic, the reading of the kernels included."""
+        """The tile side with the lowest cost in arithmetic and in reading the kernels."""
         height, width = (size + 2 * self.padding - self.kernel + 1 for size in x.shape[-2:])
         channels = self.conv.in_channels + self.conv.out_channels
         pairs = self.conv.in_channels * self.conv.out_channels
@@ -258,13 +268,13 @@ class FourierConv:
             outputs = side - self.kernel + 1
             tiles = x.shape[0] * -(-height // outputs) * -(-width // outputs)
             frequencies = side * (side // 2 + 1)
-            # 8 operations a complex product; a kernel's number costs about as much to read as ten products; a point
-            # of a transform costs about 100 operations' time, moving included.
+            # A complex product takes 8 operations; reading a number of a kernel costs about ten products; a point of a
+            # transform costs about 100 operations, with moving it.
             return frequencies * pairs * 8 * (tiles + 10) + 100 * tiles * side**2 * channels
 
         return min((side for side in FOURIER_SIDES if side >= 2 * self.kernel - 1), key=cost, default=4 * self.kernel)
 
-    def _transformed(self, side: int) -> torch.Tensor:
+    def _transformed_weight(self, side: int) -> torch.Tensor:
         """[frequencies, cin, cout], conjugated: a network's convolution is a correlation."""
         if side not in self._weights:
             weight = torch.fft.rfft2(self.conv.weight.detach(), s=(side, side)).conj()
@@ -280,16 +290,16 @@ def _tiles(x: torch.Tensor, side: int, outputs: int, kernel: int, padding: int) 
     return x.unfold(2, side, outputs).unfold(3, side, outputs), (height, width)
 
 
-def _joined(tiles: torch.Tensor, height: int, width: int, bias: torch.Tensor | None) -> torch.Tensor:
+def _join_tiles(tiles: torch.Tensor, height: int, width: int, bias: torch.Tensor | None) -> torch.Tensor:
     """[B, C, height, width] of tiles [B, C, down, rows, across, columns], with the bias added."""
     shape = tiles.shape
-    joined = tiles.new_empty(shape)
+    result = tiles.new_empty(shape)
     if bias is None:
-        joined.copy_(tiles)
+        result.copy_(tiles)
     else:
-        torch.add(tiles, bias.detach().view(-1, 1, 1, 1, 1), out=joined)
-    joined = joined.view(shape[0], shape[1], shape[2] * shape[3], shape[4] * shape[5])
-    return joined[:, :, :height, :width]
+        torch.add(tiles, bias.detach().view(-1, 1, 1, 1, 1), out=result)
+    result = result.view(shape[0], shape[1], shape[2] * shape[3], shape[4] * shape[5])
+    return result[:, :, :height, :width]
 
 
 @lru_cache

@@ -10,7 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .blocks import DownBlock, ResBlock, SameBlock, UpBlock
 from .dinet import AdaAT, DINet
-from .fast_conv import KINDS, FastConv2d, can_be_fast
+from .fast_conv import ALGORITHMS, FastConv2d, can_be_fast
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -36,31 +36,31 @@ def fuse_batchnorm(network: nn.Module) -> None:
 
 
 def _fuse(conv: nn.Module, norm: nn.Module) -> None:
-    """Let the convolution, in place, give what the norm makes of its result; `fuse_conv_bn_eval` without the copy."""
+    """Fuse the norm into the convolution, in place: `fuse_conv_bn_eval` without the copy."""
     conv.weight, conv.bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
 
 
 class PolyphaseUpBlock(nn.Module):
-    """An UpBlock without norm, in four convolutions of 2 x 2 on the small map instead of one of 3 x 3 on the large.
+    """An UpBlock without norm, as four 2 x 2 convolutions of the small map instead of one 3 x 3 of the enlarged map.
 
-    Of the pixels under a 3 x 3 kernel, nearest neighbour upsampling has made two and one, or one and two, alike in
-    each direction, depending on whether the output's row and column are even. Adding the weights of those that are
-    alike leaves 16 products where there were 36; the result is the same but for rounding.
+    After nearest-neighbour upsampling, two of the three pixels under a row or column of the kernel are equal: the first
+    two or the last two, depending on whether the output's row or column is odd or even. Adding the weights of equal
+    pixels leaves 16 products instead of 36; the result is the same but for rounding.
 
     Args:
         block: its convolution is 3 x 3 with padding 1.
-        fast: compute the four as one `FastConv2d` with kernels of 3 x 3, where zeros fill the rest: for a processor.
-        kinds: see FastConv2d.
+        fast: compute the four as one `FastConv2d` with 3 x 3 kernels, padded with zeros; for CPUs.
+        algorithms: see FastConv2d.
     """
 
-    def __init__(self, block: UpBlock, fast: bool = False, kinds: Collection[str] = KINDS):
+    def __init__(self, block: UpBlock, fast: bool = False, algorithms: Collection[str] = ALGORITHMS):
         super().__init__()
-        kernels = [_paired(half, 3) for half in _paired(block.conv.weight.detach(), 2)]
+        kernels = [_phase_kernels(half, 3) for half in _phase_kernels(block.conv.weight.detach(), 2)]
         self.kernels = nn.ParameterList([kernel for pair in kernels for kernel in pair])
         self.bias = block.conv.bias
-        self.conv = FastConv2d(self._as_one(block.conv), self._phases, kinds) if fast else None
+        self.conv = FastConv2d(self._as_one(block.conv), self._phases, algorithms) if fast else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, cin, H, W] to [B, cout, 2 H, 2 W]."""
@@ -81,8 +81,8 @@ class PolyphaseUpBlock(nn.Module):
     def _phase(self, x: torch.Tensor, number: int) -> torch.Tensor:
         """Outputs of one parity of row and column, [B, cout, H, W]."""
         down, across = divmod(number, 2)
-        made = F.conv2d(x, self.kernels[number], self.bias, padding=1)
-        return made[..., down : down + x.shape[2], across : across + x.shape[3]]
+        result = F.conv2d(x, self.kernels[number], self.bias, padding=1)
+        return result[..., down : down + x.shape[2], across : across + x.shape[3]]
 
     def _phases(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([self._phase(x, number) for number in range(4)], 1)
@@ -99,7 +99,7 @@ class PolyphaseUpBlock(nn.Module):
         return one
 
 
-def _paired(weight: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _phase_kernels(weight: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Kernels of two for the even and the odd outputs along `dim`, from one of three."""
     first, middle, last = weight.split(1, dim)
     return torch.cat([first, middle + last], dim), torch.cat([first + middle, last], dim)
@@ -137,11 +137,11 @@ class SplitSameBlock(nn.Module):
 
 
 class MaskedEncoder(nn.Module):
-    """A source encoder for pictures that are zero in the same region: features inside it are computed once.
+    """A source encoder for images that are zero in the same region: features inside it are computed once.
 
     A feature at (i, j) depends on the pixels 4 i - 6 to 4 i + 6 and 4 j - 6 to 4 j + 6. Where all of these are masked
-    it is the same for every picture; of the rest, four strips are computed, a little wider than needed, as the padding
-    at their own edges is not that of the picture's.
+    it is the same for every image; of the rest, four strips are computed, a little wider than needed, because their own
+    edges are padded.
 
     Args:
         encoder: `DINet.source_in_conv`.
@@ -156,7 +156,7 @@ class MaskedEncoder(nn.Module):
         self._inside: dict[tuple[int, int], torch.Tensor] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Masked pictures [B, 3, H, W] to features [B, C, H / 4, W / 4]."""
+        """Masked images [B, 3, H, W] to features [B, C, H / 4, W / 4]."""
         rows, columns = self._constant
         size = tuple(x.shape[-2:])
         if not rows or not columns:
@@ -179,53 +179,53 @@ class MaskedEncoder(nn.Module):
         """Features of some rows and columns."""
         starts = [max(0, part.start - 2) for part in (rows, columns)]
         pixels = [slice(4 * start, 4 * (part.stop + 1)) for start, part in zip(starts, (rows, columns), strict=True)]
-        made = self.encoder(x[:, :, pixels[0], pixels[1]])
+        features = self.encoder(x[:, :, pixels[0], pixels[1]])
         down, across = (part.start - start for start, part in zip(starts, (rows, columns), strict=True))
-        return made[:, :, down : down + len(rows), across : across + len(columns)]
+        return features[:, :, down : down + len(rows), across : across + len(columns)]
 
 
 def assume_masked(network: DINet, rows: slice, columns: slice) -> None:
-    """Let a network in the form for inference rely on sources that are zero in these pixels, in place."""
+    """Let a network prepared by optimize_for_inference rely on sources that are zero in these pixels, in place."""
     network.source_in_conv = MaskedEncoder(network.source_in_conv, rows, columns)
 
 
 @torch.no_grad()
-def _polyphase_up_blocks(network: nn.Module, fast: bool, kinds: Collection[str]) -> None:
+def _polyphase_up_blocks(network: nn.Module, fast: bool, algorithms: Collection[str]) -> None:
     """Replace the UpBlocks inside, in place; their norms have been fused."""
     for name, part in network.named_children():
         if isinstance(part, UpBlock):
-            setattr(network, name, PolyphaseUpBlock(part, fast, kinds))
+            setattr(network, name, PolyphaseUpBlock(part, fast, algorithms))
         else:
-            _polyphase_up_blocks(part, fast, kinds)
+            _polyphase_up_blocks(part, fast, algorithms)
 
 
-def _use_fast_convolutions(network: nn.Module, kinds: Collection[str]) -> None:
+def _use_fast_convolutions(network: nn.Module, algorithms: Collection[str]) -> None:
     for name, part in network.named_children():
         if can_be_fast(part):
-            setattr(network, name, FastConv2d(part, kinds=kinds))
+            setattr(network, name, FastConv2d(part, algorithms=algorithms))
         elif not isinstance(part, FastConv2d):
-            _use_fast_convolutions(part, kinds)
+            _use_fast_convolutions(part, algorithms)
 
 
 def optimize_for_inference(
-    network: nn.Module, device: torch.device, dtype: torch.dtype, kinds: Collection[str] = KINDS
+    network: nn.Module, device: torch.device, dtype: torch.dtype, algorithms: Collection[str] = ALGORITHMS
 ) -> nn.Module:
-    """Bring a network into the form for inference, in place; gives it back.
+    """Optimize a network for inference, in place, and return it: fused norms, fast convolutions, device and dtype.
 
     Args:
-        network: serves nothing else afterwards.
-        device: where it is to run.
-        dtype: number format of its convolutions, and of the inputs it then takes.
-        kinds: for float32 on a processor, the ways to compute convolutions besides the direct one; see FastConv2d.
+        network: can be used for inference only afterwards.
+        device: where it runs.
+        dtype: number format of its convolutions and inputs.
+        algorithms: for float32 on a CPU, convolution algorithms besides the direct one; see FastConv2d.
     """
     network.eval()
     fuse_batchnorm(network)
     fast = device.type == "cpu" and dtype == torch.float32
-    _polyphase_up_blocks(network, fast, kinds)
+    _polyphase_up_blocks(network, fast, algorithms)
     if isinstance(network, DINet):
         network.trans_conv[0] = SplitSameBlock(network.trans_conv[0], network.feature_channel)
     if fast:
-        _use_fast_convolutions(network, kinds)
+        _use_fast_convolutions(network, algorithms)
     network.to(device, dtype, memory_format=torch.contiguous_format if fast else torch.channels_last)
     # The norms that are left, and the coordinates that AdaAT computes, need float32's precision.
     for part in network.modules():

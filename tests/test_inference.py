@@ -283,7 +283,7 @@ def test_published_command_line_runs_as_written(media, landmark_csv, tmp_path):
         command = [sys.executable, str(ROOT / words[1]), *words[2:]]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert "frames a second" in done.stderr
+        assert "frames per second" in done.stderr
         result = tmp_path / "asserts" / "inference_result" / f"{name}_facial_dubbing_add_audio.mp4"
         assert len(frames_of(result)) == 4
 

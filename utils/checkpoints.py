@@ -93,6 +93,11 @@ class Checkpoint:
     extra: dict[str, Any] = field(default_factory=dict)
     """Whatever else the training that wrote the file needs to go on."""
 
+    def averaged(self, name: str) -> str:
+        """Name of the moving average of the network `name`, which is better to use; `name` itself if there is none."""
+        average = f"{name}{EMA_SUFFIX}"
+        return average if average in self.networks else name
+
     def describe(self) -> str:
         """Say what kind of checkpoint it is."""
         if set(self.networks) == {SYNCNET}:
@@ -183,7 +188,7 @@ def read_checkpoint(path: str | Path, option: str, hint: str = "") -> Checkpoint
     epoch = content.get("epoch")
     return Checkpoint(
         path=path,
-        networks={name: {_bare(key): value for key, value in state.items()} for name, state in networks.items()},
+        networks={name: {_clean(key): value for key, value in state.items()} for name, state in networks.items()},
         metadata=_checked_metadata(recorded, f"{option}: {path}"),
         optimizers=_dict(content.get("optimizer")),
         epoch=epoch if type(epoch) is int and 0 <= epoch < _MAX_EPOCH else None,
@@ -202,7 +207,7 @@ def load_network(module: torch.nn.Module, checkpoint: Checkpoint, name: str, opt
 
 
 def check_fits(module: torch.nn.Module, checkpoint: Checkpoint, name: str, option: str) -> None:
-    """See that the network `name` of a checkpoint can be loaded into `module`, which may be on the meta device.
+    """Check that the network `name` of a checkpoint fits `module`, which may be on the meta device.
 
     Raises:
         UserError: no such network in the checkpoint, or its parameters have other names or shapes.
@@ -264,7 +269,7 @@ def write_checkpoint(
     content = {
         "epoch": epoch,
         "state_dict": {
-            name: {("" if name == SYNCNET else _PREFIX) + _bare(key): value for key, value in _state(network).items()}
+            name: {("" if name == SYNCNET else _PREFIX) + _clean(key): value for key, value in _state(network).items()}
             for name, network in networks.items()
         },
         "optimizer": {name: _state(optimizer) for name, optimizer in optimizers.items()},
@@ -277,11 +282,7 @@ def write_checkpoint(
 def write_safetensors(path: str | Path, networks: Mapping[str, StateDict], epoch: int, metadata: Metadata) -> None:
     """Write weights alone, as a safetensors file with the metadata in its header.
 
-    Args:
-        path: file to write; folders are made. A file of that name stays as it is until the new one is complete.
-        networks: state dicts by name.
-        epoch: first epoch still to be trained (N + 1 after epoch N).
-        metadata: what the networks are for; what is None is left out.
+    Arguments as for `write_checkpoint`; metadata that is None is left out.
 
     Raises:
         UserError: the file cannot be written (full disk, permissions); an older file is left intact.
@@ -289,7 +290,7 @@ def write_safetensors(path: str | Path, networks: Mapping[str, StateDict], epoch
     from safetensors.torch import save
 
     tensors = {
-        f"{name}.{_bare(key)}": value.contiguous()
+        f"{name}.{_clean(key)}": value.contiguous()
         for name, state in networks.items()
         for key, value in _portable(state).items()
     }
@@ -299,7 +300,7 @@ def write_safetensors(path: str | Path, networks: Mapping[str, StateDict], epoch
 
 
 def _write(path: Path, save: Callable[[IO[bytes]], object]) -> None:
-    """Have `save` write a file that appears under its name only when complete."""
+    """Write a file with `save`; it gets its name only when it is complete."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial, partial.open("wb") as file:
@@ -320,7 +321,7 @@ def _is_state(state: object) -> bool:
 
 
 def _state_problem(networks: Mapping[Any, Mapping[Any, torch.Tensor]]) -> str | None:
-    """What is odd about state dicts; None if nothing."""
+    """What makes state dicts unusable; None if nothing does."""
     for name, state in networks.items():
         if not isinstance(name, str) or not all(isinstance(key, str) for key in state):
             return "names networks or parameters by something else than text"
@@ -361,7 +362,8 @@ def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _bare(key: str) -> str:
+def _clean(key: str) -> str:
+    """A parameter's name without the prefixes of wrappers."""
     while key.startswith(_WRAPPERS):
         key = key.split(".", 1)[1]
     return key
@@ -391,7 +393,7 @@ def _portable(value: Any) -> Any:
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
-    """Find what the system said: torch turns a failed write into a RuntimeError about file positions."""
+    """The OSError behind an error: torch turns a failed write into a RuntimeError about file positions."""
     while error is not None and not isinstance(error, OSError):
         error = error.__context__
     return error

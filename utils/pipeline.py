@@ -124,25 +124,22 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
             yield batch
 
 
-def limit_heap_fragmentation() -> None:
-    """Let glibc's malloc keep freed frames and feature maps in one heap for the next ones (other C libraries: nothing).
+def keep_freed_memory(max_block: int, max_total: int, one_heap: bool = False) -> None:
+    """Have glibc's malloc keep freed blocks for the next arrays instead of returning them to the system.
 
-    By default each thread has a heap of its own, and with one thread per stage these fragment: the memory of a
-    five-minute dub at 1080p grew by a quarter. Returning large blocks to the system at once stops that, too, but takes
-    a quarter of the generator's time: the system has to clear 140,000 pages per frame.
+    For work that makes new arrays for every frame: the system clears each page that it hands out again, which can cost
+    as much as the arithmetic. Of several calls in a process the last one counts. Other C libraries: no effect.
+
+    Args:
+        max_block: largest block that is kept, in bytes.
+        max_total: most memory that is kept free, in bytes.
+        one_heap: use one heap for all threads. By default each thread has its own, and with one thread per stage these
+            fragment.
     """
-    _set_malloc(_M_ARENA_MAX, 1)
-    _set_malloc(_M_MMAP_THRESHOLD, 1 << 30)
-    _set_malloc(_M_TRIM_THRESHOLD, 1 << 30)
-
-
-def reuse_heap_blocks() -> None:
-    """Set glibc's malloc to keep freed blocks of up to 8 MB for the next ones (other C libraries: nothing).
-
-    For work on many arrays that live for one frame: mapping their pages anew costs as much as the arithmetic on them.
-    """
-    _set_malloc(_M_MMAP_THRESHOLD, 8 << 20)
-    _set_malloc(_M_TRIM_THRESHOLD, 256 << 20)
+    if one_heap:
+        _set_malloc(_M_ARENA_MAX, 1)
+    _set_malloc(_M_MMAP_THRESHOLD, max_block)
+    _set_malloc(_M_TRIM_THRESHOLD, max_total)
 
 
 def _set_malloc(parameter: int, value: int) -> None:

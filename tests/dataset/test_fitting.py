@@ -139,7 +139,7 @@ def test_videos_that_teach_nothing_are_refused_in_one_line(media, tmp_path, vide
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
-def test_weights_of_other_speech_features_are_taught_by_the_same_teacher(media, tmp_path, monkeypatch):
+def test_weights_for_other_speech_features_are_supervised_by_the_same_audio2lip_network(media, tmp_path, monkeypatch):
     network = DINet(audio_channel=29, feature_channel=16)
     weights = tmp_path / "deepspeech.pth"
     write_checkpoint(weights, {"net_g": network}, {}, 1, Metadata(64, "deepspeech", 29, 1, 16))

@@ -1,4 +1,4 @@
-"""Fast convolutions give what the direct one gives, and give way where they cannot serve."""
+"""Fast convolutions return what the direct one returns, and are left out where they do not apply."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ SHAPES = [
 
 
 @pytest.fixture(autouse=True)
-def no_memory_of_choices(monkeypatch):
+def forget_choices(monkeypatch):
     monkeypatch.setattr(fast_conv, "_choices", {})
 
 
@@ -34,21 +34,21 @@ def convolution(cin, cout, kernel, padding, height, width, batch, **named):
     )
 
 
-def largest_share(result, expected):
+def relative_error(result, expected):
     assert result.shape == expected.shape
     return ((result - expected).abs().max() / expected.abs().max()).item()
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_way_gives_the_direct_result(shape, bias):
+def test_every_algorithm_returns_the_direct_result(shape, bias):
     conv, x = convolution(*shape, bias=bias)
-    ways = [FourierConv(conv), WinogradConv(conv) if shape[2] == 3 else FourierConv(conv)]
-    if fast_conv.nnpack_is_there():
-        ways.append(NnpackConv(conv))
+    algorithms = [FourierConv(conv), WinogradConv(conv) if shape[2] == 3 else FourierConv(conv)]
+    if fast_conv.is_nnpack_available():
+        algorithms.append(NnpackConv(conv))
     with torch.inference_mode():
-        for way in (*ways, FastConv2d(conv)):
-            assert largest_share(way(x), conv(x)) < 2e-5
+        for algorithm in (*algorithms, FastConv2d(conv)):
+            assert relative_error(algorithm(x), conv(x)) < 2e-5
 
 
 @pytest.mark.parametrize("outputs", [2, 4, 6])
@@ -67,8 +67,8 @@ def test_a_fast_up_block_gives_the_upsampled_convolution(shape):
     block = UpBlock(8, 12, norm=False).requires_grad_(False)
     x = torch.randn(shape)
     with torch.inference_mode():
-        assert largest_share(PolyphaseUpBlock(block, fast=True)(x), block(x)) < 2e-5
-        assert largest_share(PolyphaseUpBlock(block)(x), block(x)) < 2e-5
+        assert relative_error(PolyphaseUpBlock(block, fast=True)(x), block(x)) < 2e-5
+        assert relative_error(PolyphaseUpBlock(block)(x), block(x)) < 2e-5
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_fast_up_block_gives_the_upsampled_convolution(shape):
         (64, 64, slice(0, 64), slice(0, 40)),
     ],
 )
-def test_a_masked_encoder_gives_the_features_of_the_whole_picture(height, width, rows, columns):
+def test_a_masked_encoder_returns_the_features_of_the_whole_image(height, width, rows, columns):
     torch.manual_seed(0)
     network = optimize_for_inference(DINet(audio_channel=29, feature_channel=16), torch.device("cpu"), torch.float32)
     whole = network.source_in_conv
@@ -90,11 +90,11 @@ def test_a_masked_encoder_gives_the_features_of_the_whole_picture(height, width,
         for batch in (1, 2, 1):
             x = torch.rand(batch, 3, height, width)
             x[:, :, rows, columns] = 0
-            assert largest_share(network.source_in_conv(x), whole(x)) < 2e-5
+            assert relative_error(network.source_in_conv(x), whole(x)) < 2e-5
 
 
 @pytest.mark.parametrize("wrong", ["numbers", "nan", "shape", "error"])
-def test_a_way_that_gives_something_else_is_not_taken(monkeypatch, wrong):
+def test_an_algorithm_that_returns_something_else_is_not_used(monkeypatch, wrong):
     conv, x = convolution(*SHAPES[0])
 
     class Wrong:
@@ -110,7 +110,7 @@ def test_a_way_that_gives_something_else_is_not_taken(monkeypatch, wrong):
             result[0, 0, 3, 3] = float("nan") if wrong == "nan" else 1.01 * result.abs().max()
             return result
 
-    monkeypatch.setattr(fast_conv, "nnpack_is_there", lambda: True)
+    monkeypatch.setattr(fast_conv, "is_nnpack_available", lambda: True)
     monkeypatch.setattr(fast_conv, "NnpackConv", Wrong)
     monkeypatch.setattr(fast_conv, "WinogradConv", Wrong)
     monkeypatch.setattr(FastConv2d, "_direct_seconds", lambda self, x: 1e9)
@@ -119,16 +119,16 @@ def test_a_way_that_gives_something_else_is_not_taken(monkeypatch, wrong):
     assert list(fast_conv._choices.values()) == ["direct"]
 
 
-def test_without_nnpack_another_way_is_taken(monkeypatch):
+def test_without_nnpack_another_algorithm_is_used(monkeypatch):
     conv, x = convolution(*SHAPES[0])
-    monkeypatch.setattr(fast_conv, "nnpack_is_there", lambda: False)
+    monkeypatch.setattr(fast_conv, "is_nnpack_available", lambda: False)
     monkeypatch.setattr(FastConv2d, "_direct_seconds", lambda self, x: 1e9)
     with torch.inference_mode():
-        assert largest_share(FastConv2d(conv)(x), conv(x)) < 2e-5
+        assert relative_error(FastConv2d(conv)(x), conv(x)) < 2e-5
     assert list(fast_conv._choices.values()) == ["winograd"]
 
 
-def test_the_choice_serves_every_layer_of_the_shape(monkeypatch):
+def test_the_choice_holds_for_every_layer_of_the_shape(monkeypatch):
     conv, x = convolution(*SHAPES[0])
     timed = []
     monkeypatch.setattr(FastConv2d, "_direct_seconds", lambda self, x: timed.append(x) or 1e9)
@@ -140,7 +140,7 @@ def test_the_choice_serves_every_layer_of_the_shape(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_number_formats_take_the_direct_way(dtype):
+def test_other_number_formats_use_the_direct_algorithm(dtype):
     conv, x = convolution(*SHAPES[0])
     conv, x = conv.to(dtype), x.to(dtype)
     with torch.inference_mode():
@@ -148,7 +148,7 @@ def test_other_number_formats_take_the_direct_way(dtype):
     assert not fast_conv._choices
 
 
-def test_gradients_flow_through_the_direct_way():
+def test_gradients_flow_through_the_direct_algorithm():
     conv, x = convolution(*SHAPES[0])
     x.requires_grad_(True)
     FastConv2d(conv)(x).sum().backward()

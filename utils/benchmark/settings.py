@@ -1,4 +1,4 @@
-"""What can be chosen about a measurement; without PyTorch, as `benchmark.py --help` has to be instant."""
+"""Options of benchmark.py. Does not import PyTorch: `benchmark.py --help` has to be instant."""
 
 import argparse
 from dataclasses import dataclass
@@ -31,15 +31,17 @@ class InferenceBenchmark:
         [],
         choices=("direct", "nnpack", "winograd", "fourier"),
         nargs="+",
-        help="also measure the generator with fp32 convolutions of these kinds alone, and direct ones where the kind "
-        "is slower or does not serve",
+        help="also measure the generator with these fp32 convolution algorithms alone; direct ones where the algorithm "
+        "is slower or does not apply",
     )
     batch_size: int | None = option(None, type=positive_int, help="frames at a time; None: as in inference.py")
     feature_channel: int | None = option(
         None, type=positive_int, help="width of the generator; None: 256 as published, or that of --checkpoint"
     )
     checkpoint: Path | None = option(
-        None, type=Path, help="generator weights, for both ways; None: random weights, equally fast"
+        None,
+        type=Path,
+        help="generator weights, used by both procedures; None: random weights, equally fast",
     )
     published_code: Path | None = option(
         None,
@@ -47,9 +49,9 @@ class InferenceBenchmark:
         help="also measure the generator of a checkout of the original repository in this folder, random weights; its "
         "code is run",
     )
-    without_published: bool = option(False, help="from end to end, leave out the published procedure")
+    without_published: bool = option(False, help="do not run the published procedure end to end")
     figure_path: Path | None = option(None, type=Path, help="write a chart of where the time goes, such as time.png")
-    rounds: int = option(3, type=positive_int, help="rounds of the generator; of each kind the fastest counts")
+    rounds: int = option(3, type=positive_int, help="rounds of the generator measurement, of which the fastest counts")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
     threads: int | None = option(
         None, type=positive_int, help="CPU threads; None: the number of cores, or OMP_NUM_THREADS"
@@ -76,14 +78,14 @@ class StreamBenchmark:
 class TrainingBenchmark:
     """Options of `benchmark.py training`."""
 
-    train_data: Path | None = option(None, type=Path, help="training json; None: synthetic pictures")
+    train_data: Path | None = option(None, type=Path, help="training json; None: synthetic images")
     perceptual_weights: Path | None = option(
         None, type=Path, help="VGG weights; None: VGG19 with random weights, equally fast"
     )
     mouth_region_size: int = option(64, type=positive_int, help="side of the mouth region in pixels")
     batch_size: int = option(8, type=positive_int, help="samples per step")
-    steps: int = option(3, type=positive_int, help="steps of each kind in a round")
-    rounds: int = option(3, type=positive_int, help="rounds; of each kind the fastest counts")
+    steps: int = option(3, type=positive_int, help="training steps per round")
+    rounds: int = option(3, type=positive_int, help="rounds, of which the fastest counts")
     amp: list[str] = option(
         ["off"],
         choices=("off", "bf16", "fp16"),

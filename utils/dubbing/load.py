@@ -7,7 +7,7 @@ import torch
 
 from models.dinet import FEATURE_CHANNELS, DINet
 from models.inference_form import optimize_for_inference
-from utils.checkpoints import EMA_SUFFIX, Metadata, check_fits, load_network, read_checkpoint
+from utils.checkpoints import Metadata, check_fits, load_network, read_checkpoint
 from utils.device import choose_device, choose_dtype
 from utils.dubbing.engine import Dubber
 from utils.dubbing.generator import DINetMouthGenerator
@@ -43,8 +43,7 @@ def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | 
     metadata = generator_metadata(settings, checkpoint.metadata)
     kind = KINDS[metadata.audio_feature]
     channels = settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel
-    averaged = f"net_g{EMA_SUFFIX}"
-    name = averaged if averaged in checkpoint.networks else "net_g"
+    name = checkpoint.averaged("net_g")
     with torch.device("meta"):  # sizes that do not fit the weights may not fit into memory either
         check_fits(DINet(*channels), checkpoint, name, CHECKPOINT_OPTION)
     network = DINet(*channels)

@@ -36,7 +36,7 @@ from utils.face.landmarks import POINTS, lip_opening
 from utils.media.audio import Waveform, check_not_silent, load_waveform
 from utils.media.video_reader import VideoReader
 from utils.media.yuv import luma_height, planes
-from utils.pipeline import StageTimer, batched, in_background, reuse_heap_blocks
+from utils.pipeline import StageTimer, batched, in_background, keep_freed_memory
 from utils.speech.extractor import FeatureExtractor
 from utils.speech.features import AUDIO_FRAME_RATE, SpeechFeatures
 from utils.speech.mel import mel_features
@@ -129,7 +129,7 @@ class Evaluator:
         Returns:
             One result per comparison, in order; an error for a row that cannot be scored.
         """
-        reuse_heap_blocks()
+        keep_freed_memory(8 << 20, 256 << 20)  # crops and their filtered copies
         results: list[Scores | UserError | None] = [None] * len(comparisons)
         rows: dict[int, _Row] = {}
         for number, comparison in enumerate(comparisons):

@@ -21,7 +21,7 @@ from utils.training.networks import TrainingNetworks
 from utils.training.settings import LossWeights
 from utils.training.step import Losses, TrainingStep, frozen_parameters, in_eval_mode, unwrap_ddp
 
-LIP_PLACE = ((0.5, 0.17), (0.5, 0.27))
+LIP_REGION = ((0.5, 0.17), (0.5, 0.27))
 """Where lips lie in the mouth region: centre and extent vertically, then horizontally, as fractions of its side. Of the
 lip landmarks of 18 people, 96 % lie in 0.32 to 0.67 vertically and 0.16 to 0.82 horizontally; of an average face, in
 0.39 to 0.59 and 0.27 to 0.74."""
@@ -65,7 +65,7 @@ class FrameStep(TrainingStep):
         source: torch.Tensor,
         reference: torch.Tensor,
         audio: torch.Tensor,
-        teacher_audio: torch.Tensor | None = None,
+        audio2lip_audio: torch.Tensor | None = None,
     ) -> Losses:
         """Train on a batch.
 
@@ -74,19 +74,19 @@ class FrameStep(TrainingStep):
                 where K images share each set of references.
             reference: five reference images on channels, [B, 15, H, W].
             audio: speech features round each frame, [B, channels, T] or [B, K, channels, T].
-            teacher_audio: the same in the features of the lip supervision's audio network; None: `audio`.
+            audio2lip_audio: the same in the features of the lip supervision's audio network; None: `audio`.
 
         Returns:
             dI, perception, g_dI, l1, mouth and lips, each where its weight is above 0: scalars without gradient,
             weighted.
         """
         source, audio = _flatten_frames(source, 4), _flatten_frames(audio, 3)
-        teacher_audio = audio if teacher_audio is None else _flatten_frames(teacher_audio, 3)
+        audio2lip_audio = audio if audio2lip_audio is None else _flatten_frames(audio2lip_audio, 3)
         audio_index = self._draw_audio_index(len(source))
         driving_audio, lip_offset = audio, None
         if audio_index is not None:
             driving_audio = audio[audio_index]
-            lip_offset = self._lip_offset(teacher_audio, teacher_audio[audio_index])
+            lip_offset = self._lip_offset(audio2lip_audio, audio2lip_audio[audio_index])
         with self.autocast():
             fake = self.networks["net_g"](self._masked(source), reference, driving_audio)
         fake_real = {"dI": (fake, source)}
@@ -281,7 +281,7 @@ class ClipStep(FrameStep):
 def lip_weights(mouth_region_size: int, focus: float) -> torch.Tensor:
     """Weights [m, m] of errors in a mouth region: `focus` times as large on the lips as far from them, mean 1."""
     position = (torch.arange(mouth_region_size) + 0.5) / mouth_region_size
-    vertical, horizontal = (((position - centre) / extent) ** 4 for centre, extent in LIP_PLACE)
+    vertical, horizontal = (((position - centre) / extent) ** 4 for centre, extent in LIP_REGION)
     weights = 1 + (focus - 1) * torch.exp(-0.5 * (vertical[:, None] + horizontal[None]))
     return weights / weights.mean()
 

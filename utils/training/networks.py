@@ -125,8 +125,7 @@ class TrainingNetworks:
             load_network(network, checkpoint, name, option)
             self._resume_optimizer(checkpoint, name, option)
         for name, average in self.ema.items():
-            stored = f"{name}{EMA_SUFFIX}"
-            load_network(average.module, checkpoint, stored if stored in checkpoint.networks else name, option)
+            load_network(average.module, checkpoint, checkpoint.averaged(name), option)
             average.n_averaged.fill_(1)  # the first update would otherwise overwrite what was loaded
         for name, state in checkpoint.extra.get("scalers", {}).items():
             if state and name in self.optimizer_steps:

@@ -13,7 +13,6 @@ from models.losses import CLIP_FRAMES
 from models.syncnet import SyncNet
 from utils.checkpoints import (
     AUDIO_ENCODER,
-    EMA_SUFFIX,
     LIP_REGRESSOR,
     SYNCNET,
     Checkpoint,
@@ -99,8 +98,7 @@ def load_pretrained(
     if isinstance(checkpoint, Path):
         checkpoint = read_checkpoint(checkpoint, option, hint)
     check_metadata(checkpoint, metadata, option)
-    average = f"{name}{EMA_SUFFIX}"
-    load_network(network, checkpoint, average if average in checkpoint.networks else name, option)
+    load_network(network, checkpoint, checkpoint.averaged(name), option)
     return network
 
 

@@ -132,7 +132,7 @@ def test_lips_are_compared_in_mixed_precision():
     assert 0 < step(**frame_batch())["lips"].item() < math.inf
 
 
-def test_a_teacher_may_hear_other_features_than_the_generator():
+def test_audio2lip_may_take_other_features_than_the_generator():
     class Teacher(torch.nn.Module):
         def forward(self, heard):
             return heard.mean((1, 2))[:, None].expand(-1, 40)
@@ -140,5 +140,5 @@ def test_a_teacher_may_hear_other_features_than_the_generator():
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
     lips = supervision(LipShapeRegressor(), Teacher(), weight=1, amplitude=2)
     step = FrameStep(networks, mouth_region(MOUTH), LossWeights(lamb_perception=0, lamb_gan=0), None, lips)
-    losses = step(**frame_batch(), teacher_audio=torch.randn(BATCH, 80, 20))
+    losses = step(**frame_batch(), audio2lip_audio=torch.randn(BATCH, 80, 20))
     assert losses["lips"].isfinite()
