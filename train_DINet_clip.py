@@ -62,7 +62,9 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
         perceptual = load_perceptual_network(dinet.perceptual_weights, dist_info)
 
     # Data
-    samples = partial(ClipSamples, may_repeat_source=dinet.reference_may_repeat_source)
+    samples = partial(
+        ClipSamples, may_repeat_source=dinet.reference_may_repeat_source, still_references=dinet.still_references
+    )
     data = open_training_data(samples, loading, dist_info, device)
     frozen = frame if sizes.freeze_audio_encoder else None
     metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel, frozen)

@@ -61,6 +61,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     samples = partial(
         FrameSamples,
         may_repeat_source=dinet.reference_may_repeat_source,
+        still_references=dinet.still_references,
         frames_per_sample=stage.frames_per_sample,
     )
     data = open_training_data(samples, loading, dist_info, device)

@@ -232,10 +232,16 @@ def speech_window(video: Video, clip: int, frame: int, frames: int) -> np.ndarra
 
 
 class _ReferencedSamples(Samples):
-    """Samples with references: five crops of other clips of the video (`may_repeat_source`: of any clip)."""
+    """Samples with references: five crops of other clips of the video.
 
-    def __init__(self, *args, may_repeat_source: bool = False, **options):
+    Args:
+        may_repeat_source: references may be of the source's own clip.
+        still_references: fraction of sets of references that are one crop five times.
+    """
+
+    def __init__(self, *args, may_repeat_source: bool = False, still_references: float = 0, **options):
         self.may_repeat_source = may_repeat_source
+        self._still_references = still_references
         self.min_clips = 1 if may_repeat_source else 2
         super().__init__(*args, **options)
 
@@ -251,7 +257,12 @@ class _ReferencedSamples(Samples):
             count = len(range(turn, REFERENCES, len(order)))
             frames = clips[number].frame_paths
             paths += [frames[frame] for frame in rng.choice(len(frames), count, replace=False)]
-        return paths
+        return self._perhaps_still(paths, rng)
+
+    def _perhaps_still(self, references: list[str], rng: np.random.Generator) -> list[str]:
+        if self._still_references and rng.random() < self._still_references:
+            return references[:1] * REFERENCES
+        return references
 
 
 class FrameSamples(_ReferencedSamples):
@@ -292,6 +303,7 @@ class FrameSamples(_ReferencedSamples):
             count = len(range(turn, REFERENCES, reference_clips))
             frames = video.clips[clip].frame_paths
             references += [frames[frame] for frame in rng.choice(len(frames), count, replace=False)]
+        references = self._perhaps_still(references, rng)
         return SampleSpec([*sources, *references], {"audio": np.stack(audio)})
 
     def _arrange(self, images: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -166,6 +166,7 @@ def training_steps(options: argparse.Namespace, video_count: int) -> list[Step]:
     frames, batch = profile.frames_per_sample, profile.batch_size
     generator = [
         *("--augment", "color", "--augment_audio", "--length_power", "0.5", "--freeze_audio_encoder"),
+        *("--still_references", "0.25"),
         *("--D_block_expansion", "16", "--D_max_features", "64", "--clip_grad", "1", *profile.speed),
         *("--val_samples", str(profile.val_samples)),
     ]

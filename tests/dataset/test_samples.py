@@ -1,6 +1,7 @@
 """Training samples: which crops and which speech they take."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,17 @@ def test_references_may_come_from_the_source_clip_only_if_asked_for(tmp_path):
         samples = draw(make(ClipSamples, videos, may_repeat_source=repeat), 20)
         repeated = [(sample["crops"][5:, 1] == sample["crops"][0, 1]).any().item() for sample in samples]
         assert any(repeated) == repeat
+
+
+@pytest.mark.parametrize("kind", [partial(FrameSamples, frames_per_sample=2), FrameSamples, ClipSamples])
+def test_a_fraction_of_the_samples_has_one_reference_five_times(tmp_path, kind):
+    videos = plain_videos(tmp_path, [7])
+    stills = []
+    for sample in draw(make(partial(kind, still_references=0.5), videos), 60):
+        references = [tuple(crop) for crop in sample["crops"][-5:].tolist()]
+        assert len(set(references)) in (1, 5)
+        stills.append(len(set(references)) == 1)
+    assert 15 < sum(stills) < 45
 
 
 def test_a_clip_sample_takes_five_frames_with_their_speech_and_references_of_each(tmp_path):

@@ -176,6 +176,12 @@ class DINetSettings:
         group=DATA,
         help="draw reference images from the source's own clip as well, as the published clip stage does",
     )
+    still_references: float = option(
+        0.0,
+        type=fraction,
+        group=SMALL_DATA,
+        help="fraction of samples whose five reference images are the same frame, as those of a still picture are",
+    )
 
 
 @dataclass(frozen=True)
