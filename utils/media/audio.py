@@ -25,19 +25,19 @@ SPEECH_RATE = 16000
 SILENCE_PEAK = 1e-3
 """A waveform whose peak stays below this (-60 dBFS) holds no speech."""
 
-_MAX_DRIFT_SECONDS = 0.1  # time stamps that are rounded or drift by less are no hole
-_MAX_HOLE_SECONDS = 600  # time stamps that jump by more are of another clock
+_MAX_DRIFT_SECONDS = 0.1  # smaller jumps of the time stamps are rounding or drift, no hole
+_MAX_HOLE_SECONDS = 600  # larger jumps come from another clock, and are ignored
 _WRITE_BLOCK = 1 << 20
 
 _UNKNOWN_WAV_BYTES = 0x7FFFF000  # and more: written by a program that did not know the length
 
-# Containers that state the length of their sound exactly; others only estimate it from the file's size.
+# Containers that state the length of their audio exactly; others only estimate it from the file's size.
 _EXACT_LENGTH_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "wav", "flac", "aiff", "au"}
 
 
 @dataclass(frozen=True)
 class Waveform:
-    """Mono sound: `samples` float32 [N] in [-1, 1], `rate` in Hz."""
+    """Mono audio: `samples` float32 [N] in [-1, 1], `rate` in Hz."""
 
     samples: np.ndarray
     rate: int
@@ -56,22 +56,22 @@ def load_waveform(
     resampler: str = "soxr",
     limits: MediaLimits | None = None,
 ) -> Waveform:
-    """Decode the sound of an audio or video file.
+    """Decode the audio of an audio or video file.
 
-    Of a video, sample 0 is the moment of the first picture: sound that starts later is padded with zeros, sound that
-    starts earlier is cut. Holes in the time stamps become zeros. Memory is that of the result.
+    Of a video, sample 0 is at the time of the first frame: audio that starts later is padded with zeros, audio that
+    starts earlier is cut. Holes in the time stamps become zeros. Needs no more memory than the result.
 
     Args:
         path: any format, sample type and number of channels.
         option: command line option that `path` came from, for error messages.
         rate: sampling rate of the result in Hz.
-        channel: "mean" of all channels, or "first" as the published code does. Where that leaves nothing to hear (a
-            first channel without sound; channels in opposite phase, which cancel), the other way is taken.
+        channel: "mean" of all channels, or "first" as the published code does. If the result would be silent (an empty
+            first channel; channels in opposite phase, which cancel), the other choice is used.
         resampler: "soxr", or "resampy" (`kaiser_best`, as the published code does; slow).
         limits: longest audio, lowest and highest sampling rate; None: those of the script.
 
     Raises:
-        UserError: not a readable file, no sound in it, a file that was cut off, or one beyond `limits`.
+        UserError: not a readable file, no audio in it, a file that was cut off, or one beyond `limits`.
     """
     path = require_file(path, option, "give an audio file, or a video with sound")
     mixer = _Mixer(None if channel == "mean" else 0)
@@ -87,7 +87,7 @@ def load_waveform(
 
 
 def check_not_silent(waveform: Waveform, path: str | Path, option: str) -> None:
-    """Raise UserError where there is nothing to hear: a peak below -60 dBFS."""
+    """Raise UserError for a silent waveform: a peak below -60 dBFS."""
     if max(waveform.samples.max(), -waveform.samples.min()) < SILENCE_PEAK:
         raise UserError(f"{option}: {path} is silent: the mouth would not move; give a file with speech in it")
 
@@ -138,7 +138,7 @@ def _decode_mono(
 
 @dataclass(frozen=True)
 class AudioBlock:
-    """Decoded sound: `samples` float32 [channels, n], full scale at 1; `rate` in Hz; FFmpeg's name of the layout."""
+    """Decoded audio: `samples` float32 [channels, n], full scale at 1; `rate` in Hz; FFmpeg's name of the layout."""
 
     samples: np.ndarray
     rate: int
@@ -152,7 +152,7 @@ class _Remedy:
 
 
 class _Mixer:
-    """Mixes blocks to mono, and finds out whether another mix would have been needed.
+    """Mixes blocks to mono, and detects whether the result is silent because of the mix.
 
     Args:
         channel: the channel to take; None mixes all by their mean.
@@ -175,7 +175,7 @@ class _Mixer:
         return mono
 
     def remedy(self) -> _Remedy | None:
-        """What to do instead, where this mix lost the sound."""
+        """The mix to use instead, if this one lost the audio."""
         loudest = self.power.max(initial=0)
         if self.channel is not None:
             if self.power[self.channel : self.channel + 1].sum() <= 1e-6 * loudest and loudest > 0:
@@ -190,17 +190,17 @@ class _Mixer:
 
 
 def audio_blocks(path: Path, option: str, limits: MediaLimits | None = None) -> Iterator[AudioBlock]:
-    """Yield the default sound track in order and without holes, from the moment of the first picture on.
+    """Yield the default audio track in order and without holes, from the time of the first frame on.
 
     Raises:
-        UserError: not a readable file, no sound track, a file that was cut off, or one beyond `limits`.
+        UserError: not a readable file, no audio track, a file that was cut off, or one beyond `limits`.
     """
     limits = limits or current_limits()
     with _open_container(path, option) as container:
         stream = container.streams.best("audio")
         if stream is None or stream.codec_context is None:
             raise UserError(f"{option}: {path} has no audio track; give an audio file, or a video with sound")
-        clock = _first_picture_time(container)  # where the next sample belongs; None until the first frame
+        clock = _first_frame_time(container)  # where the next sample belongs; None until the first frame
         decoded = peak = 0.0
         not_finite = started = False
         for frame in _frames(container, stream, path, option):
@@ -257,8 +257,8 @@ def _open_container(path: Path, option: str) -> "av.container.InputContainer":
         ) from error
 
 
-def _first_picture_time(container: "av.container.InputContainer") -> float | None:
-    """Seconds on the container's clock; None for sound alone (a cover picture is no video)."""
+def _first_frame_time(container: "av.container.InputContainer") -> float | None:
+    """Seconds on the container's clock; None for audio alone (a cover image is no video)."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic and stream.start_time is not None:
             return float(stream.start_time * stream.time_base)
@@ -325,7 +325,7 @@ def _float_samples(frame: "av.AudioFrame") -> np.ndarray:
 def _check_complete(
     container: "av.container.InputContainer", stream: "av.AudioStream", decoded: float, path: Path, option: str
 ) -> None:
-    """Raise UserError where a file holds clearly less sound than it says, in seconds."""
+    """Raise UserError if a file has clearly less audio, `decoded` seconds, than it states."""
     if decoded == 0:
         return
     stated = float(stream.duration * stream.time_base) if stream.duration else 0.0

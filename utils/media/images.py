@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 JPEG_QUALITY = 95
 GRID_GAP = 2
-"""Pixels between its pictures."""
+"""Pixels between the images of a grid."""
 
 
 def write_jpeg(path: Path, rgb: np.ndarray, quality: int = JPEG_QUALITY) -> None:
@@ -34,7 +34,7 @@ def write_png(path: Path, rgb: np.ndarray) -> None:
 
 
 def read_image(path: Path, max_pixels: int | None = None) -> np.ndarray | None:
-    """Return a picture file as uint8 RGB [h, w, 3], or None if it cannot be decoded or has more than `max_pixels`.
+    """Return an image file as uint8 RGB [h, w, 3], or None if it cannot be decoded or has more than `max_pixels`.
 
     Raises:
         OSError: no regular file that can be read.
@@ -46,7 +46,7 @@ def read_image(path: Path, max_pixels: int | None = None) -> np.ndarray | None:
         return None
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # a picture of another kind, larger than OpenCV takes
+    except cv2.error:  # an image of another kind, larger than OpenCV accepts
         return None
     return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
@@ -66,12 +66,12 @@ def image_size(data: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def resize_image(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize [h, w, 3] without aliasing when shrinking and without blocks when enlarging."""
-    if picture.shape[:2] == (height, width):
-        return picture
-    shrinking = height < picture.shape[0]
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+    if image.shape[:2] == (height, width):
+        return image
+    shrinking = height < image.shape[0]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
 
 
 def crops_to_tensor(crops: np.ndarray, device: "torch.device") -> "torch.Tensor":
@@ -81,13 +81,13 @@ def crops_to_tensor(crops: np.ndarray, device: "torch.device") -> "torch.Tensor"
     return torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float().div_(255)
 
 
-def tensor_to_crops(pictures: "torch.Tensor") -> np.ndarray:
+def tensor_to_crops(images: "torch.Tensor") -> np.ndarray:
     """Return uint8 [B, H, W, 3] from float [B, 3, H, W] in [0, 1]."""
-    return pictures.mul(255).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return images.mul(255).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def image_grid(rows: "torch.Tensor") -> np.ndarray:
-    """Pictures [N, K, 3, H, W] in [0, 1] as one, uint8 RGB, in N rows and K columns with gaps between them."""
+    """Images [N, K, 3, H, W] in [0, 1] as one, uint8 RGB, in N rows and K columns with gaps between them."""
     import torch.nn.functional as F
 
     framed = F.pad(rows.float(), (GRID_GAP, 0, GRID_GAP, 0))

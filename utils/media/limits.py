@@ -1,6 +1,6 @@
-"""Bounds on what a media file may ask for: a few bytes can claim to be a week of video.
+"""Bounds on the size of media files: a few bytes can claim to be a week of video.
 
-A script says once which bounds hold (`use_limits`). They stand in the environment, so that worker processes, which read
+A script sets them once (`use_limits`). They are kept in an environment variable, so that worker processes, which read
 most files, have them too.
 """
 
@@ -47,7 +47,7 @@ def limits_of(options: argparse.Namespace) -> MediaLimits:
 
 
 def current_limits() -> MediaLimits:
-    """Return the bounds that hold where a caller does not state others."""
+    """Return the bounds that were set by `use_limits`, else the defaults."""
     values = os.environ.get(_VARIABLE, "").split()
     if len(values) != len(fields(MediaLimits)):
         return MediaLimits()

@@ -1,4 +1,4 @@
-"""Scene cuts, found while the frames pass by."""
+"""Scene cuts, detected on a stream of frames."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,25 +10,25 @@ DETECTION_WIDTH = 256
 """Frames are shrunk to this many pixels on their longer side: cuts are large, noise is small."""
 MIN_SHOT_SECONDS = 0.2
 CUT_RATIO = 4.0
-"""A cut changes the picture more than this many times as much as the frames around it: the two changes of a flash of
-one frame are less than that against each other."""
+"""Minimum ratio of the change at a cut to the changes around it. The two changes of a one-frame flash stay below it,
+against each other."""
 MIN_CHANGE = 6.0
-"""Least change of brightness at a cut, of 255. Jump cuts of a talking head measure 9 and more, everything between them
-at most 6 where it stands out; PySceneDetect's 15 is made for colour and for films."""
+"""Minimum change of brightness at a cut, of 255. Jump cuts of a talking head measure 9 and more, other frames that
+stand out measure at most 6; PySceneDetect's default of 15 is made for colour and for films."""
 
 
 class ShotDetector:
     """PySceneDetect's AdaptiveDetector on a stream of frames.
 
-    A cut is a change of brightness pattern that is large, and large against its neighbours, so that camera motion
-    and gestures are none.
+    A cut is a large change of brightness, also relative to the changes before and after it: camera motion and gestures
+    are not detected as cuts.
 
     Args:
         rate: frames per second.
     """
 
     def __init__(self, rate: float):
-        # Imported here: PySceneDetect loads a good deal that --help and a mistyped path have no need of.
+        # Imported here: PySceneDetect loads much that --help and a mistyped path do not need.
         from scenedetect import FrameTimecode
         from scenedetect.detectors import AdaptiveDetector
 
@@ -50,8 +50,8 @@ class ShotDetector:
         scale = DETECTION_WIDTH / max(luma.shape)
         size = tuple(max(8, round(side * min(1, scale))) for side in luma.shape[::-1])
         small = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
-        picture = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)
-        for cut in self._detector.process_frame(self._first + self._count, picture):
+        image = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)
+        for cut in self._detector.process_frame(self._first + self._count, image):
             self._cuts.append(cut.frame_num)
         self._count += 1
 

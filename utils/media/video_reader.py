@@ -1,4 +1,4 @@
-"""Video and picture files, read: frames as 8-bit planar YUV, forwards or played in any order."""
+"""Reads video and image files: frames as 8-bit planar YUV, in file order or in any other."""
 
 import logging
 import tempfile
@@ -42,18 +42,18 @@ from utils.media.yuv import (
 logger = logging.getLogger(__name__)
 
 _PICTURE_BRANDS = frozenset(("heic", "heix", "heim", "heis", "mif1", "avif"))
-"""HEIF files of one picture, which look like a video of one frame a second."""
+"""HEIF files of one image, which look like a video of one frame per second."""
 
-# What `play` may hold in memory: bytes of frames, and frames.
+# Limits of `play` on its memory: bytes of frames, and number of frames.
 PLAY_BYTES = 128 * 2**20
 PLAY_FRAMES = 256
-# Frames that may be decoded in vain to reach one by seeking. x264 sets a key frame every 250 frames or sooner.
+# Maximum number of frames decoded and dropped to reach one by seeking. x264 sets key frames at most 250 frames apart.
 LONGEST_APPROACH = 300
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Facts about a video or picture file, as its frames are given out (even size, upright)."""
+    """Properties of a video or image file, as its frames are returned (even size, upright)."""
 
     path: Path
     width: int
@@ -70,8 +70,8 @@ class Frame:
     """One decoded frame.
 
     Attributes:
-        yuv: uint8 [H * 3 // 2, W], planar 4:2:0 (I420), limited range. Read-only, as `play` gives a frame out more
-            than once: copy it before drawing on it.
+        yuv: uint8 [H * 3 // 2, W], planar 4:2:0 (I420), limited range. Read-only, because `play` may return a
+            frame more than once: copy it before drawing on it.
         index: position in display order, 0 first.
         time: seconds from the first frame.
     """
@@ -102,7 +102,7 @@ class _SeekError(Exception):
 
 @dataclass(frozen=True)
 class _Index:
-    """What one pass over a file has found, a value a frame."""
+    """Results of one pass over a file, one value per frame."""
 
     times: np.ndarray  # float64 [N] seconds from the first frame
     pts: list[int | None]  # as stamped by the container
@@ -111,9 +111,9 @@ class _Index:
 
 
 class VideoReader:
-    """One video or picture file.
+    """One video or image file.
 
-    Holds no file open between calls. To be used by one thread at a time.
+    Keeps no file open between calls. Must be used by one thread at a time.
     """
 
     info: VideoInfo
@@ -122,14 +122,14 @@ class VideoReader:
         """Open `path`, decode its first frame and close it again.
 
         Args:
-            path: a video or picture.
+            path: a video or image.
             option: command-line option that named it, for error messages; None where the caller uses `blame`.
-            limits: largest picture and longest video; a longer one is refused when its frames are read. None: those
+            limits: largest frame and longest video; a longer one is refused when its frames are read. None: those
                 of the script.
 
         Raises:
-            UserError: naming `option`, if given (see utils.errors.blame), if this is not a file with a picture that
-                can be decoded, or beyond `limits`.
+            UserError: naming `option`, if given (see utils.errors.blame), if no frame of the file can be decoded,
+                or it is beyond `limits`.
         """
         path = require_file(path, option, "give a video or a picture")
         named = f"{option}: {path}" if option else f"{path}"
@@ -177,7 +177,7 @@ class VideoReader:
         self.info = VideoInfo(path, width, height, rate, colour_of(first), aspect, has_audio, is_still)
 
     def __getstate__(self) -> dict[str, object]:
-        """A reader can be sent to another process, with what a pass over its file has found."""
+        """A reader can be sent to another process, together with the index of its file."""
         return {name: value for name, value in vars(self).items() if name != "_reformatter"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -187,8 +187,8 @@ class VideoReader:
     def frames(self) -> Iterator[Frame]:
         """Decode the whole file forwards, as a stream.
 
-        Damaged packets are left out; one warning at the end says how many. A file that ends early gives the frames
-        that are there.
+        Damaged packets are left out, with one warning at the end. Of a file that ends early, the frames before its end
+        are returned.
         """
         for index, (time, picture) in enumerate(self._timed_pictures()):
             yield Frame(self._i420(picture), index, time)
@@ -205,7 +205,7 @@ class VideoReader:
         """Return which frame is shown at each tick of a constant rate, int64 [M], M = round(duration * rate) >= 1.
 
         As ffmpeg's fps filter: a frame belongs to the tick nearest to its time, and is shown until the next one's.
-        A video of constant rate gives 0 .. N-1 at its own rate. The last frame lasts one nominal frame.
+        For a video of constant rate at its own rate this is 0 .. N-1. The last frame lasts one nominal frame.
         """
         ticks = np.floor(self.times * float(rate) + 0.5 + 1e-6)  # halves go up; the rest is for floats just below one
         duration = self.times[-1] + 1 / float(self.info.rate)
@@ -213,7 +213,7 @@ class VideoReader:
         return np.searchsorted(ticks, np.arange(count), side="right") - 1
 
     def play(self, order: Iterable[int]) -> Iterator[Frame]:
-        """Give out frames by index, in any order of forward and backward runs; bit-identical to those of `frames`.
+        """Yield frames by index, in any order of forward and backward runs; bit-identical to those of `frames`.
 
         At most PLAY_FRAMES frames and PLAY_BYTES bytes of them are held. A clip that fits is decoded once; otherwise
         forward runs are decoded as they come, and backward runs piece by piece, each from the key frame before it.
@@ -346,7 +346,7 @@ class _Cursor:
         self._track.close()
 
     def yuv(self, wanted: int) -> np.ndarray:
-        """Return frame `wanted`, as `frames` gives it.
+        """Return frame `wanted`, identical to that of `frames`.
 
         Raises:
             _SeekError: if what is decoded there is not, bit for bit, what the index says.

@@ -1,4 +1,4 @@
-"""Video files, written: one H.264 encode of 8-bit planar YUV, with the sound of another file as AAC."""
+"""Writes video files: H.264 from 8-bit planar YUV, with the audio of another file as AAC."""
 
 import logging
 import math
@@ -46,7 +46,7 @@ class EncoderSettings:
 
 
 class VideoWriter:
-    """Writes one MP4: H.264, 8-bit 4:2:0, constant rate, with AAC sound taken from another file.
+    """Writes one MP4: H.264, 8-bit 4:2:0, constant rate, with AAC audio taken from another file.
 
     A context manager. The file grows as a partial file beside its target and is renamed when complete; if the block
     raises, it is removed.
@@ -76,14 +76,14 @@ class VideoWriter:
             colour: tags for the player, those of the source.
             sample_aspect_ratio: width of a pixel over its height.
             encoder: settings of the video track; None: the defaults.
-            audio_path: any file with an audio track; that of a video from its first picture on. More than two
+            audio_path: any file with an audio track; that of a video from its first frame on. More than two
                 channels are mixed down to stereo.
-            duration: seconds after which the sound ends; None: all of it.
+            duration: seconds after which the audio ends; None: all of it.
             comment: metadata of the file.
             audio_option: command line option that `audio_path` came from, for error messages.
 
         Raises:
-            UserError: if the file cannot be written, or `audio_path` has no sound.
+            UserError: if the file cannot be written, or `audio_path` has no audio.
         """
         self._path = Path(path)
         self._partial: PartialFile | None = None
@@ -91,24 +91,11 @@ class VideoWriter:
         self._rate = Fraction(rate)
         self._frames = 0
         self._container: av.container.OutputContainer | None = None
-        self._sound: Iterator[av.AudioFrame] | None = None
+        self._audio_frames: Iterator[av.AudioFrame] | None = None
         self._audio_end = Fraction(0)
         settings = encoder or EncoderSettings()
-        codec, preset, crf = settings.codec, settings.preset, settings.crf
-        if codec not in av.codecs_available or not _encodes_video(codec):
-            raise UserError(f"video codec {codec} is not in this build of PyAV; use libx264")
-        if av.Codec(codec, "w").canonical_name not in _PLAYABLE:
-            raise UserError(
-                f"video codec {codec} makes no MP4 that players open; use an encoder of H.264, H.265 or AV1, such as "
-                "libx264"
-            )
-        audio_format = None
-        if audio_path is not None:
-            with closing(audio_blocks(Path(audio_path), audio_option)) as blocks:
-                first = next(blocks, None)
-            if first is None:
-                raise UserError(f"{audio_option}: {audio_path} holds no sound; give another file")
-            audio_format = _aac_format(first)
+        _check_codec(settings.codec)
+        audio_format = None if audio_path is None else _read_audio_format(Path(audio_path), audio_option)
         try:
             with self._disk_errors():
                 self._make_room()
@@ -117,44 +104,56 @@ class VideoWriter:
                     self._partial.writable_name, "w", format="mp4", options={"movflags": "+faststart"}
                 )
                 self._container.metadata["comment"] = comment
-                options = {"preset": preset, "crf": str(crf)}
-                if codec.endswith("_nvenc"):
-                    options = {"preset": preset, "rc": "vbr", "cq": str(crf), "b": "0"}
-                elif codec == "libx264" and _has_avx512():
-                    options["x264-params"] = "asm=avx2"
-                self._video = self._container.add_stream(codec, self._rate, options=options)
-                self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
-                context = self._video.codec_context
-                context.thread_type = "FRAME"  # PyAV's default, threads within a frame, costs x264 compression
-                context.sample_aspect_ratio = Fraction(sample_aspect_ratio)
-                context.colorspace = colour.matrix
-                context.color_primaries = colour.primaries
-                context.color_trc = colour.transfer
-                context.color_range = int(ColorRange.MPEG)
-                context.thread_count = settings.threads
-                if settings.gop is not None:
-                    context.gop_size = settings.gop
-                try:
-                    context.open()
-                except av.FFmpegError as error:
-                    reason = error.strerror or error
-                    raise UserError(
-                        f"video codec {codec} with preset {preset} cannot be used here ({reason}); use a preset of "
-                        "that encoder (libx264: ultrafast, veryfast, fast, medium, slow ...) or another video codec"
-                    ) from error
+                self._video = self._add_video(settings, width, height, colour, Fraction(sample_aspect_ratio))
                 if audio_format is not None:
                     sample_rate, layout = audio_format
                     self._audio = self._container.add_stream("aac", sample_rate, layout=layout)
                     self._audio.bit_rate = 96_000 * self._audio.codec_context.channels
-                    frames = _audio_frames(Path(audio_path), audio_option)
-                    self._sound = _aac_blocks(frames, sample_rate, layout, duration)
+                    frames = _read_audio_frames(Path(audio_path), audio_option)
+                    self._audio_frames = _aac_blocks(frames, sample_rate, layout, duration)
                 self._container.start_encoding()  # opens the file: a folder that cannot be written shows here
         except BaseException:
             self._discard()
             raise
 
+    def _add_video(
+        self, settings: EncoderSettings, width: int, height: int, colour: Colour, sample_aspect_ratio: Fraction
+    ) -> av.VideoStream:
+        """Add the video track and open its encoder.
+
+        Raises:
+            UserError: the encoder refuses the settings.
+        """
+        codec, preset, crf = settings.codec, settings.preset, settings.crf
+        options = {"preset": preset, "crf": str(crf)}
+        if codec.endswith("_nvenc"):
+            options = {"preset": preset, "rc": "vbr", "cq": str(crf), "b": "0"}
+        elif codec == "libx264" and _has_avx512():
+            options["x264-params"] = "asm=avx2"
+        stream = self._container.add_stream(codec, self._rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        context = stream.codec_context
+        context.thread_type = "FRAME"  # PyAV's default, threads within a frame, costs x264 compression
+        context.sample_aspect_ratio = sample_aspect_ratio
+        context.colorspace = colour.matrix
+        context.color_primaries = colour.primaries
+        context.color_trc = colour.transfer
+        context.color_range = int(ColorRange.MPEG)
+        context.thread_count = settings.threads
+        if settings.gop is not None:
+            context.gop_size = settings.gop
+        try:
+            context.open()
+        except av.FFmpegError as error:
+            reason = error.strerror or error
+            raise UserError(
+                f"video codec {codec} with preset {preset} cannot be used here ({reason}); use a preset of "
+                "that encoder (libx264: ultrafast, veryfast, fast, medium, slow ...) or another video codec"
+            ) from error
+        return stream
+
     def write(self, yuv: np.ndarray) -> None:
-        """Append one frame, uint8 [H * 3 // 2, W] (I420), and the sound that belongs to it.
+        """Append one frame, uint8 [H * 3 // 2, W] (I420), and the audio that belongs to it.
 
         Raises:
             UserError: if the disk is full or the file cannot be written.
@@ -196,12 +195,12 @@ class VideoWriter:
             self._discard()
 
     def _write_audio(self, until: Fraction | None) -> None:
-        """Encode sound up to `until` seconds, or all there is, so that the two tracks stay interleaved."""
-        while self._sound is not None and (until is None or self._audio_end < until):
-            block = next(self._sound, None)
+        """Encode audio up to `until` seconds, or all there is, so that the two tracks stay interleaved."""
+        while self._audio_frames is not None and (until is None or self._audio_end < until):
+            block = next(self._audio_frames, None)
             self._container.mux(self._audio.encode(block))
             if block is None:
-                self._sound = None
+                self._audio_frames = None
             else:
                 self._audio_end = Fraction(block.pts + block.samples, block.sample_rate)
 
@@ -231,8 +230,8 @@ class VideoWriter:
                 self._container.close()
             except (OSError, av.FFmpegError) as error:
                 logger.debug(f"{self._path}: {error}")
-        if self._sound is not None:
-            self._sound.close()
+        if self._audio_frames is not None:
+            self._audio_frames.close()
         if self._partial is not None:
             self._partial.discard()
 
@@ -241,13 +240,24 @@ class VideoWriter:
 def _has_avx512() -> bool:
     """Whether x264 would use AVX-512 here, as far as the system tells.
 
-    That code of x264's macroblock tree reads memory that nobody has written, at most picture widths: the same frames
-    then make another file in every run. Without it encoding takes no longer (720p, measured).
+    That code of x264's macroblock tree reads uninitialised memory at most frame widths: every run then makes another
+    file of the same frames. Without it encoding takes no longer (720p, measured).
     """
     try:
         return "avx512f" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
+
+
+def _check_codec(codec: str) -> None:
+    """Raise UserError for a codec that PyAV cannot encode, or that players do not expect in an MP4."""
+    if codec not in av.codecs_available or not _encodes_video(codec):
+        raise UserError(f"video codec {codec} is not in this build of PyAV; use libx264")
+    if av.Codec(codec, "w").canonical_name not in _PLAYABLE:
+        raise UserError(
+            f"video codec {codec} makes no MP4 that players open; use an encoder of H.264, H.265 or AV1, such as "
+            "libx264"
+        )
 
 
 def _encodes_video(codec: str) -> bool:
@@ -257,11 +267,20 @@ def _encodes_video(codec: str) -> bool:
         return False
 
 
-def _aac_format(sound: AudioBlock) -> tuple[int, str]:
-    """Return the (sample rate, layout) in which AAC keeps sound like this."""
+def _read_audio_format(path: Path, option: str) -> tuple[int, str]:
+    """See _aac_format; of an audio file. Raises UserError where it has no audio."""
+    with closing(audio_blocks(path, option)) as blocks:
+        first = next(blocks, None)
+    if first is None:
+        raise UserError(f"{option}: {path} holds no sound; give another file")
+    return _aac_format(first)
+
+
+def _aac_format(block: AudioBlock) -> tuple[int, str]:
+    """Return the (sample rate, layout) in which AAC keeps audio of this kind."""
     # Players are sure of AAC up to 48 kHz; the encoder has no other rates than these.
-    rate = sound.rate if sound.rate in AAC_RATES else 48_000
-    return rate, "mono" if len(_mixable(sound.samples)) == 1 else "stereo"
+    rate = block.rate if block.rate in AAC_RATES else 48_000
+    return rate, "mono" if len(_mixable(block.samples)) == 1 else "stereo"
 
 
 def _mixable(samples: np.ndarray) -> np.ndarray:
@@ -269,8 +288,8 @@ def _mixable(samples: np.ndarray) -> np.ndarray:
     return samples if len(samples) <= _MAX_CHANNELS else samples.mean(axis=0, keepdims=True)
 
 
-def _audio_frames(path: Path, option: str) -> Iterator[av.AudioFrame]:
-    """A file's sound as the speech features see it too: without holes, from the moment of the first picture on."""
+def _read_audio_frames(path: Path, option: str) -> Iterator[av.AudioFrame]:
+    """A file's audio, as the speech features have it: without holes, from the time of the first frame on."""
     for block in audio_blocks(path, option):
         # Packed, as PyAV cannot fill the planes of eight channels and more.
         mixed = _mixable(block.samples)
@@ -284,7 +303,7 @@ def _audio_frames(path: Path, option: str) -> Iterator[av.AudioFrame]:
 def _aac_blocks(
     frames: Iterator[av.AudioFrame], rate: int, layout: str, duration: float | None
 ) -> Iterator[av.AudioFrame]:
-    """Cut sound into blocks of at most 1024 samples, gapless from 0 s, up to `duration` seconds."""
+    """Cut audio into blocks of at most 1024 samples, gapless from 0 s, up to `duration` seconds."""
     left = math.inf if duration is None else round(duration * rate)
     position = 0
     queue = av.AudioFifo()
@@ -302,7 +321,7 @@ def _aac_blocks(
 
 
 def _resampled(frames: Iterator[av.AudioFrame], rate: int, layout: str) -> Iterator[av.AudioFrame]:
-    """Convert sound, whose format may change on the way, to one rate and layout, without time stamps."""
+    """Convert audio, whose format may change midway, to one rate and layout, without time stamps."""
     for _, same in groupby(frames, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
         resampler = av.AudioResampler("fltp", layout, rate)
         for frame in chain(same, [None]):

@@ -12,17 +12,18 @@ import numpy as np
 
 from utils.errors import UserError, require_file
 from utils.media.audio import SPEECH_RATE, Waveform, to_int16
+from utils.settings import ASSERTS_DOWNLOAD
 
 MODEL_HINT = (
-    "output_graph.pb is in asserts.zip of https://drive.google.com/drive/folders/1rPtOo9Uuhc59YfFVv4gBmkh0_oG0nCQb, "
+    f"output_graph.pb is in asserts.zip of {ASSERTS_DOWNLOAD}, "
     "and in deepspeech-0.1.0-models.tar.gz of https://github.com/mozilla/DeepSpeech/releases/tag/v0.1.0"
 )
 """Where a user finds the graph."""
 
 CHANNELS = 29
-"""Letters whose scores the network gives: numbers a row."""
+"""Values per row: the network's scores of the letters."""
 COEFFICIENTS = 26
-"""MFCC coefficients a row of the input."""
+"""MFCC coefficients per row of the input."""
 CONTEXT_ROWS = 9
 """Input rows on each side that the network sees besides the row itself."""
 
@@ -31,8 +32,8 @@ _ROW_SAMPLES = SPEECH_RATE // 50
 _WINDOW_SAMPLES = SPEECH_RATE // 40
 _MFCC_BLOCK = 3000
 
-# Sound is fed in pieces of 60 s, as the activations of the whole would take 3 MB a second. 10 s of context on each side
-# are more than the recurrent layer remembers. Sound of up to 80 s is one piece, exactly as published.
+# Audio is processed in pieces of 60 s, because the activations take 3 MB per second. 10 s of context on each side are
+# more than the recurrent layer remembers. Audio of up to 80 s is one piece, exactly as published.
 _PIECE_ROWS = 3000
 _OVERLAP_ROWS = 500
 
@@ -40,7 +41,7 @@ _OVERLAP_ROWS = 500
 def deepspeech_input(samples: np.ndarray) -> np.ndarray:
     """Input of the network.
 
-    26 MFCC of 25 ms windows (python_speech_features) every 20 ms, nine zero rows at each end, 19 rows a window, the
+    26 MFCC of 25 ms windows (python_speech_features) every 20 ms, nine zero rows at each end, 19 rows per window, the
     whole standardised by its own mean and standard deviation.
 
     Args:
@@ -134,7 +135,7 @@ class DeepSpeech:
 
 
 def import_tensorflow(option: str = "--audio_feature") -> ModuleType:
-    """TensorFlow, loaded so that PyTorch's compiler still works after it; `option` names the blame in the error."""
+    """TensorFlow, loaded so that PyTorch's compiler still works after it; `option` is named in the error."""
     # Read when TensorFlow's libraries are loaded, hence before the import: no start-up messages of theirs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow and Triton (torch.compile, torch's optimizers) each carry LLVM: loaded after TensorFlow, Triton aborts

@@ -14,8 +14,8 @@ from utils.speech.features import KINDS
 RANGE_DB = (-60.0, 10.0)
 """Mel bands are clipped to this range, relative to the recording's own speech level.
 
-At 70 dB below it, the digital silence of synthetic speech lies so far from recorded pauses that the generator's face
-falls apart in it.
+With a lower limit of -70 dB, the digital silence of synthetic speech lies so far from recorded pauses that the
+generated face breaks up in it.
 """
 MEAN_DB = -42.0
 DEVIATION_DB = 15.0
@@ -59,7 +59,7 @@ def mel_features(waveform: Waveform, block_rows: int = _BLOCK_ROWS) -> np.ndarra
 
 
 def mel_level(waveform: Waveform) -> float:
-    """Level of the speech in a recording at 16 kHz, in dB: what mel_features count from."""
+    """Level of the speech in a recording at 16 kHz, in dB: the reference of mel_features."""
     return speech_level(_all_band_levels(waveform, _BLOCK_ROWS))
 
 

@@ -1,4 +1,4 @@
-"""Mel features of speech that is still coming."""
+"""Mel features of a live audio stream."""
 
 import threading
 
@@ -9,10 +9,10 @@ from utils.speech.features import KINDS, SpeechFeatures
 from utils.speech.mel import FFT, HOP, LEVEL_PERCENTILE, band_levels, normalized, padded, rows_samples
 
 LOOK_AHEAD = 12 / 100 + FFT / 2 / SPEECH_RATE
-"""Seconds of sound after its moment that the window of a frame reaches: 12 rows, and half the spectrum of the last."""
+"""Seconds of audio after its time that the window of a frame needs: 12 rows, and half the FFT window of the last."""
 MIN_LEVEL_DB = 10.0
-"""Speech level that is assumed at least, so that noise before the first word is not taken for speech: that of speech at
--28 dBFS. Speech at -20 dBFS has 20 dB."""
+"""Minimum speech level, so that noise before the first word is not taken for speech: that of speech at -28 dBFS. At
+-20 dBFS it is 20 dB."""
 
 _KIND = KINDS["mel"]
 _KEPT_ROWS = 30 * _KIND.rate  # the window of a frame is asked for within this time
@@ -20,9 +20,9 @@ _STEP_DB, _LOWEST_DB, _STEPS = 0.05, -100.0, 4000  # of the histogram of loudest
 
 
 class MelStream:
-    """Speech features, addressed by time as SpeechFeatures are, of sound that comes in blocks.
+    """Speech features of audio that comes in blocks, indexed by time as SpeechFeatures are.
 
-    `push`, `finish` and `is_ready` belong to one thread, `window` may be called from another.
+    `push`, `finish` and `is_ready` must be called from one thread; `window` may be called from another.
 
     Args:
         level: speech level in dB, see utils.speech.mel.speech_level; None: that of the speech so far.
@@ -41,26 +41,26 @@ class MelStream:
         self._histogram = np.zeros(_STEPS, np.int64)
         self._finished = False
         self.duration = 0.0
-        """Seconds of sound so far."""
+        """Seconds of audio so far."""
 
     def push(self, samples: np.ndarray) -> None:
-        """Add sound, float [n] in [-1, 1] at 16 kHz."""
+        """Add audio, float [n] in [-1, 1] at 16 kHz."""
         self._samples = np.concatenate([self._samples, np.clip(np.asarray(samples, np.float32), -1, 1)])
         count = self._first_sample + len(self._samples)
         self.duration = count / SPEECH_RATE
         self._compute((count - FFT // 2) // HOP + 1)
 
     def finish(self) -> None:
-        """No more sound will come: beyond the end there is silence, as in a recording."""
+        """End the stream: beyond its end there is silence, as in a recording."""
         self._compute(-(-(self._first_sample + len(self._samples)) // HOP))
         self._finished = True
 
     def is_ready(self, time: float) -> bool:
-        """Whether the window of a moment will not change any more, but for the level."""
+        """Whether the window of this time is final, except for the level."""
         return self._finished or self.duration >= time + LOOK_AHEAD - 1e-6
 
     def window(self, times: np.ndarray, frames: int = 5) -> np.ndarray:
-        """Rows round the given moments; see SpeechFeatures.window."""
+        """Rows around the given times; see SpeechFeatures.window."""
         with self._lock:
             bands, first = np.concatenate(self._bands), self._first_row
             level = self._running_level() if self._level is None else self._level

@@ -17,10 +17,10 @@ _OVERLAP = 6 * SPEECH_RATE
 class WhisperEncoder:
     """Encoder of a Whisper tiny model, English ("tiny.en") or of many languages ("tiny"): 384 numbers every 20 ms.
 
-    The values are those of the encoder's final layer norm, less its answer to silence at the same place of the window;
-    nothing else is done to them: about zero mean, standard deviation 1.2. Without that, a few channels of large
-    values tell the place in the window and hardly anything of the sound (the centred cosine similarity of the same
-    speech, 13 s apart in the window, is 0.53 without and 0.87 with it). Only local files are used; nothing is fetched.
+    The values are those of the encoder's final layer norm, minus those of silence at the same position in the
+    window: about zero mean, standard deviation 1.2. Without the subtraction, a few channels of large values encode the
+    position in the window rather than the audio (the centred cosine similarity of the same speech, 13 s apart in the
+    window, is 0.53 without and 0.87 with it). Only local files are used; nothing is downloaded.
     """
 
     def __init__(self, model: str | Path, option: str = "--whisper_model"):
@@ -58,7 +58,7 @@ class WhisperEncoder:
         """float32 [ceil(duration * 50), 384].
 
         Windows of 30 s, the length that Whisper was trained on, overlap by 6 s and are cross-faded there: near its
-        ends a window knows only one side of the sound.
+        ends a window has context on one side only.
         """
         samples = waveform.samples
         total = -(-len(samples) // _ROW)
