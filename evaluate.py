@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config.evaluate import (
-    LSE_WEIGHTS_URL,
     MODEL_OPTIONS,
     ClipSettings,
     EvaluationParser,
@@ -23,6 +22,7 @@ from config.evaluate import (
 from config.parser import make_settings
 from utils.errors import UserError, blame, make_folder, require_file, run_script
 from utils.media.limits import limits_of, use_limits
+from utils.settings import LSE_WEIGHTS_URL
 
 if TYPE_CHECKING:  # these load libraries: not for --help or a mistyped path
     from utils.evaluation.comparison import Comparison, Scores
@@ -108,10 +108,10 @@ def load_models(scoring: ScoringSettings, options: argparse.Namespace) -> tuple[
         models.sync = SyncConfidence(network, metadata.mouth_region_size or 256, device)
         models.sync_features = FeatureExtractor(kind.name, options.deepspeech_model_path, options.whisper_model)
     if scoring.lse_syncnet_path is not None:
-        from utils.evaluation.lse import LSEMetric, load_syncnet
+        from utils.evaluation.lse import LSEMetric, load_chung_syncnet
 
         with blame(LSE_OPTION):
-            models.lse = LSEMetric(load_syncnet(scoring.lse_syncnet_path), device)
+            models.lse = LSEMetric(load_chung_syncnet(scoring.lse_syncnet_path), device)
     return models, missing
 
 

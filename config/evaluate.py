@@ -6,11 +6,10 @@ from pathlib import Path
 from config.parser import ScriptParser, option
 from utils.dubbing.settings import DubbingOptions, LoadSettings
 from utils.media.limits import MediaLimits
-from utils.settings import worker_count
+from utils.settings import LSE_WEIGHTS_URL, worker_count
 
 MODEL_OPTIONS = ("deepspeech_model_path", "whisper_model", "device", "precision", "threads", "landmark_dir")
 """Fields of LoadSettings that are options of evaluate.py."""
-LSE_WEIGHTS_URL = "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 
 from dataset.augmentation import augment_audio_features
 from dataset.manifest import Video
-from dataset.samples import CLIP_LENGTH, SampleKey, Samples, SampleSpec, VideoChoice
+from dataset.samples import SampleKey, Samples, SampleSpec, VideoChoice
 from dataset.sync_samples import SyncSamples
-from models.losses import CLIP_FRAMES
+from models.losses import CLIP_FRAMES, CLIP_LENGTH
 from utils.errors import UserError, blame
 from utils.face.landmarks import absolute_lip_shapes, follow_face, lip_shapes, opening_and_width
 from utils.face.openface_csv import read_openface_csv

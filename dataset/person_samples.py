@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from dataset.augmentation import augment_audio_features
+from dataset.samples import REFERENCES
 from utils.errors import UserError
 from utils.face.analysis import AnalyzedVideo
 from utils.face.crop import cut_face
@@ -14,7 +15,6 @@ from utils.face.landmarks import lip_opening
 from utils.progress import Progress
 from utils.speech.features import SpeechFeatures
 
-REFERENCES = 5
 MAX_CROP_BYTES = 1 << 30
 """Maximum memory of the crops; of longer videos every second frame is used, or every third, and so on."""
 MIN_SECONDS = 3.0

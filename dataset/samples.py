@@ -16,14 +16,12 @@ import torch
 from dataset.augmentation import apply_image_augment, augment_audio_features, sample_image_augment
 from dataset.crops import Crops, UnreadableCropError
 from dataset.manifest import Video
-from models.losses import CLIP_FRAMES
+from models.losses import CLIP_FRAMES, CLIP_LENGTH
 from utils.errors import UserError
 from utils.face.crop_geometry import mouth_region
 
 logger = logging.getLogger(__name__)
 
-CLIP_LENGTH = 9
-"""Frames of a clip, and of the audio window of SyncNet."""
 MARGIN = (CLIP_LENGTH - CLIP_FRAMES) // 2
 """Frames of audio on each side of the five frames that are seen."""
 REFERENCES = 5

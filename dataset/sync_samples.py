@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from dataset.manifest import Video
-from dataset.samples import CLIP_LENGTH, MARGIN, Samples, SampleSpec, draw_clip
-from models.losses import CLIP_FRAMES
+from dataset.samples import MARGIN, Samples, SampleSpec, draw_clip
+from models.losses import CLIP_FRAMES, CLIP_LENGTH
 from utils.errors import UserError
 
 MIN_SHIFT, MAX_SHIFT = 5, 15

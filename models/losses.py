@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from torch import nn
 
 CLIP_FRAMES = 5
-"""Frames that net_dV and SyncNet see at once, and length of the generator's audio window in frames."""
+"""Frames that net_dV and SyncNet take at once, and length of the generator's audio window in frames."""
+CLIP_LENGTH = 9
+"""Frames of a training clip, and length of SyncNet's audio window in frames: two more on each side."""
 
 
 def perceptual_loss(network: nn.Module, fake: torch.Tensor, real: torch.Tensor, weight: float = 10.0) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""How a script tells its user what went wrong."""
+"""UserError, checks of paths, and the script runner that turns errors into one line and an exit status."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ from typing import NoReturn
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 4.0
-"""Time that a script has to clean up after SIGTERM or Ctrl-C before it is ended."""
+"""Time for a script to clean up after SIGTERM or Ctrl-C before it is killed."""
 
 _LONGEST_LINE = 2000  # characters: a file may quote anything
 
@@ -40,7 +40,7 @@ _ENVIRONMENT = {  # errors of the system that are no bugs of ours -> the way out
 
 
 class UserError(Exception):
-    """Something only the user can mend: a file, an option, a full disk.
+    """A problem that the user can fix: a file, an option, a full disk.
 
     The message is one line that names the file or option, says what is wrong, and what to do about it.
     """
@@ -48,9 +48,9 @@ class UserError(Exception):
 
 @contextlib.contextmanager
 def blame(option: str, hint: str = "", only: type[UserError] = UserError) -> Iterator[None]:
-    """Name the option that led to a UserError raised inside the block.
+    """Add an option's name to a UserError raised inside the block.
 
-    Low-level code knows the file, only the script knows which of its options named it:
+    Low-level code knows the file; only the script knows which of its options named it:
 
         with blame("--clips"):
             reader = VideoReader(path)
@@ -76,7 +76,7 @@ def require_file(path: str | Path, option: str | None = None, hint: str = "") ->
     Args:
         path: the file.
         option: command-line option that named it; None where the caller wraps the call in `blame`.
-        hint: what to do, added at the end of the line; None: a general one.
+        hint: what to do, added at the end of the line; empty: a general one.
 
     Raises:
         UserError: not such a file.
@@ -114,7 +114,7 @@ def require_result(path: str | Path, option: str | None = None) -> Path:
 
 
 def _file_problem(path: Path) -> tuple[str | None, str]:
-    """What keeps a path from being a readable file with something in it, and what to do; (None, "") if nothing does."""
+    """Why a path is not a readable, non-empty file, and what to do; (None, "") if it is one."""
     try:
         mode = path.stat().st_mode
         size = path.stat().st_size
@@ -134,7 +134,7 @@ def _file_problem(path: Path) -> tuple[str | None, str]:
 
 
 def _path_problem(error: ValueError | OSError) -> tuple[str, str]:
-    """What is wrong with a path that the system refuses to look up, and what to do."""
+    """Why the system cannot look up a path, and what to do."""
     if isinstance(error, ValueError):  # a null byte, or characters that the file system's encoding lacks
         return "has characters that no file name can have", "rename it"
     if error.errno == errno.ENAMETOOLONG:
@@ -149,7 +149,7 @@ def _path_problem(error: ValueError | OSError) -> tuple[str, str]:
 
 
 def make_folder(path: Path, option: str) -> None:
-    """Make a folder for results, with its parents, and see that files can be written there.
+    """Make a folder for results, with its parents, and check that files can be written there.
 
     Raises:
         UserError: naming `option`.
@@ -169,10 +169,9 @@ def make_folder(path: Path, option: str) -> None:
 def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` as a command.
 
-    A UserError, and whatever the system refuses (a full disk, permissions, no memory), becomes one line on stderr and
-    exit status 2. SIGTERM and Ctrl-C unwind the program, which removes what is half-written, and become one line and
-    status 143 and 130; after GRACE_SECONDS, or at a second signal, the program ends wherever it is. Any other
-    exception is a bug of ours and keeps its traceback.
+    A UserError, and errors of the system (a full disk, permissions, no memory), become one line on stderr and exit
+    status 2. SIGTERM and Ctrl-C become one line and status 143 and 130; partial files are removed. After GRACE_SECONDS,
+    or at a second signal, the program is killed. Any other exception is a bug of ours and keeps its traceback.
     """
     _open_standard_streams()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -197,7 +196,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
 
 
 def environment_problem(error: BaseException) -> str | None:
-    """One line for an error that lies with the machine, not with the program; None for others."""
+    """One line for an error of the system, such as a full disk; None for other errors."""
     # PyTorch's allocator of the processor raises a RuntimeError.
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error)):
         return "there is not enough memory; free some, or take smaller files or batches"
@@ -210,12 +209,12 @@ def environment_problem(error: BaseException) -> str | None:
 
 
 def _print_line(text: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody listens
+    with contextlib.suppress(OSError, ValueError):  # stderr is closed
         print(f"{Path(sys.argv[0]).name}: {_shortened(text)}", file=sys.stderr, flush=True)
 
 
 def _shortened(text: str) -> str:
-    """The text without the middle of a very long quotation; what to do stands at the end."""
+    """The text without its middle if it is very long; the end, which says what to do, stays."""
     return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE // 2]} ... {text[-_LONGEST_LINE // 2 :]}"
 
 
@@ -234,7 +233,7 @@ def _open_standard_streams() -> None:
 
 
 class _Interruption:
-    """Turns the first SIGTERM or Ctrl-C into a KeyboardInterrupt, and sees that the program ends in time."""
+    """Turns the first SIGTERM or Ctrl-C into a KeyboardInterrupt, and kills the program if it does not end in time."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -252,14 +251,14 @@ class _Interruption:
         raise KeyboardInterrupt
 
     def end(self) -> NoReturn:
-        """Say that the program was interrupted, and end it without waiting for its threads."""
+        """Print that the program was interrupted, and end it without waiting for its threads."""
         _print_line(f"interrupted ({signal.Signals(self.status - 128).name})")
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(self.status)
 
     def restore(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the signal handlers that were set before."""
         if not self.status:
             for number, handler in self._before.items():
                 signal.signal(number, handler)

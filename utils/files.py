@@ -1,9 +1,8 @@
 """Atomic file writes and content fingerprints.
 
-A partial file lies beside its target under a name that cannot be foreseen, and is created exclusively: a link that
-somebody else has put there is never followed, and two processes that write the same result do not meet. Its writer
-holds a lock on it, which ends with the process: what a killed one left is removed by the next that writes the same
-target.
+A partial file lies beside its target under a random name and is created exclusively: a link placed there by another
+user is never followed, and two processes that write the same result do not collide. Its writer holds a lock on it until
+the process ends; files left by killed processes are removed by the next process that writes the same target.
 """
 
 import contextlib
@@ -94,7 +93,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_partial_files(folder: Path, start: str) -> None:
-    """Remove what killed processes left of files whose names begin with `start`; files in work stay."""
+    """Remove partial files that killed processes left, of targets whose names begin with `start`."""
     _remove_leftovers(folder, re.escape(f".{start}") + ".*")
 
 
@@ -124,7 +123,7 @@ def open_regular_file(path: Path) -> int:
 
 
 def file_keys(path: Path) -> set[tuple]:
-    """What tells whether two paths lead to one file: equal files have a key in common.
+    """Keys to tell whether two paths lead to one file: paths of the same file have a key in common.
 
     The path without links and `..`, which exists for files that are still to be written; and the file itself, whatever
     its names are. No keys for a path that no file can have.

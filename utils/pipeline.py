@@ -39,7 +39,7 @@ class StageTimer:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def timed(self, stage: str, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield from `items`, counting the time that each takes to come."""
+        """Yield from `items`, adding the time that each takes to arrive."""
         iterator = iter(items)
         with _closing(iterator):
             while True:
@@ -53,7 +53,7 @@ class StageTimer:
                 yield item
 
     def apply(self, stage: str, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield function(item) for each item, counting the time of the function alone."""
+        """Yield function(item) for each item, adding the time of the function alone."""
         with _closing(items):
             for item in items:
                 start = time.perf_counter()

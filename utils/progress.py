@@ -9,7 +9,7 @@ Progress = Callable[[str, int, int], None]
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Give a progress callback that shows one bar per stage."""
+    """Yield a progress callback that shows one bar per stage."""
     from tqdm import tqdm
 
     bar: tqdm | None = None

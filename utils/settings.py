@@ -12,6 +12,8 @@ from typing import Any
 
 ASSERTS_DOWNLOAD = "https://drive.google.com/drive/folders/1rPtOo9Uuhc59YfFVv4gBmkh0_oG0nCQb"
 """Where the published asserts.zip (weights, example) is."""
+LSE_WEIGHTS_URL = "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"
+"""Chung and Zisserman's SyncNet, for LSE-D and LSE-C."""
 OPTION = "option"
 """Key of a field's metadata that holds the option."""
 
@@ -33,7 +35,7 @@ def option(
         group: title of the help text's group that the option stands in, if not that of the other options of its class.
         old: earlier names of the option, without dashes; they still work and print a hint.
         also: other names of the option, without dashes, that stay.
-        **named: for argparse's add_argument: type, choices, nargs, action ... A default of False makes a flag.
+        **named: arguments of argparse's add_argument: type, choices, nargs, action ... A default of False makes a flag.
     """
     if default is False and "action" not in named:
         named["action"] = "store_true"
@@ -108,7 +110,7 @@ def as_paths(settings: Any, *names: str) -> None:
 
 
 def check_choices(settings: Any) -> None:
-    """See that fields with choices hold one of them, as the command line does; for a dataclass's `__post_init__`.
+    """Check that fields with choices hold one of them, as the command line does; for a dataclass's `__post_init__`.
 
     Raises:
         ValueError: naming the field and the choices.

@@ -44,7 +44,7 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP per second of a large matrix product: what the device reaches at best."""
+    """FLOP per second of a large matrix product: the peak of the device."""
     size = 8192 if device.type == "cuda" else 1536
     one, two = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     for _ in range(2):
@@ -76,7 +76,9 @@ def draw_stages(dubbing: dict[str, dict], path: Path) -> None:
     """Draw where the time goes: busy seconds of each stage, one bar per variant."""
     from matplotlib.figure import Figure
 
-    bars = [(f"{case}\n{way}", stages) for case, dub in dubbing.items() for way, stages in dub["busy_seconds"].items()]
+    bars = [
+        (f"{case}\n{name}", stages) for case, dub in dubbing.items() for name, stages in dub["busy_seconds"].items()
+    ]
     names = list(dict.fromkeys(name for _, stages in bars for name in stages))
     figure = Figure(figsize=(10, 1.2 + 0.8 * len(bars)), layout="constrained")
     axes = figure.subplots()

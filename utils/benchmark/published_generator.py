@@ -25,20 +25,20 @@ class VolumeAdaAT(AdaAT):
         """Nothing: the volume sampling blends neighbouring channels."""
         return feature
 
-    def warp(self, blended: torch.Tensor, code: torch.Tensor, first_row: int = 0) -> torch.Tensor:
+    def warp(self, blended: torch.Tensor, embedding: torch.Tensor, first_row: int = 0) -> torch.Tensor:
         """See AdaAT."""
         height, width = blended.shape[-2:]
-        batch = len(code)
-        code = self.commn_linear(code)
-        scale = 2 * self.scale(code)[..., None, None]
-        angle = ANGLE * self.rotation(code)[..., None, None]
-        translation = self.translation(code).view(batch, -1, 1, 1, 2)
+        batch = len(embedding)
+        embedding = self.commn_linear(embedding)
+        scale = 2 * self.scale(embedding)[..., None, None]
+        angle = ANGLE * self.rotation(embedding)[..., None, None]
+        translation = self.translation(embedding).view(batch, -1, 1, 1, 2)
         channels = translation.shape[1]
-        x = torch.linspace(-1, 1, width, device=code.device).expand(height, width)
-        y = torch.linspace(-1, 1, height, device=code.device)[:, None].expand(height, width)
+        x = torch.linspace(-1, 1, width, device=embedding.device).expand(height, width)
+        y = torch.linspace(-1, 1, height, device=embedding.device)[:, None].expand(height, width)
         moved = torch.stack([x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos()], -1)
         moved = scale[..., None] * moved + translation
-        depth = torch.linspace(-1, 1, channels, device=code.device).view(1, channels, 1, 1, 1)
+        depth = torch.linspace(-1, 1, channels, device=embedding.device).view(1, channels, 1, 1, 1)
         grid = torch.cat([moved, depth.expand(batch, channels, height, width, 1)], -1)
         volume = blended.expand(batch, -1, -1, -1)[:, None]
         return F.grid_sample(volume, grid, align_corners=False)[:, 0, :, first_row:]
@@ -52,7 +52,7 @@ def random_dinet(audio_channel: int, width: int, published: bool = False) -> DIN
 
 
 def with_published_sampling(network: DINet) -> DINet:
-    """The generator with the same weights and the published AdaAT, in place; gives it back."""
+    """The generator with the same weights and the published AdaAT, in place; returns it."""
     width = network.feature_channel
     sampling = VolumeAdaAT(width // 2 + AUDIO_EMBEDDING_DIM, width)
     sampling.load_state_dict(network.adaAT.state_dict())

@@ -1,4 +1,4 @@
-"""A straight reading of the published training loop of the frame stage, to measure against."""
+"""The published training loop of the frame stage, to compare with."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,12 +43,12 @@ class PublishedSamples(Dataset):
         frame = int(random.integers(2, 7))
         rows = video.kind.rows_per_frame
         speech = video.clip_features(video.clips[source])[(frame - 2) * rows : (frame + 3) * rows]
-        picture = self._read(video.clips[source].frame_paths[frame])
-        masked = picture.copy()
+        image = self._read(video.clips[source].frame_paths[frame])
+        masked = image.copy()
         masked[self.mouth] = 0
         stacked = np.concatenate([self._read(video.clips[i].frame_paths[random.integers(9)]) for i in references], 2)
-        pictures = (torch.from_numpy(part).float().permute(2, 0, 1) for part in (picture, masked, stacked))
-        return *pictures, torch.from_numpy(speech.T.copy())
+        images = (torch.from_numpy(part).float().permute(2, 0, 1) for part in (image, masked, stacked))
+        return *images, torch.from_numpy(speech.T.copy())
 
     def _read(self, path: str) -> np.ndarray:
         return cv2.resize(cv2.imread(path)[:, :, ::-1], (self.width, self.height)) / 255

@@ -1,4 +1,4 @@
-"""Speed of live dubbing: the delay of frames when speech comes in real time, and how many can be made at most."""
+"""Speed of live dubbing: the delay of frames when speech comes in real time, and the highest frame rate."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ BLOCK_SECONDS = 0.04
 
 
 def stream(settings: StreamBenchmark) -> dict[str, object]:
-    """Figures of the command `stream`: frames per second at most, and the delay of frames in real time.
+    """Figures of the command `stream`: highest frame rate, and the delay of frames in real time.
 
     Raises:
         UserError: unusable weights, source or speech.
@@ -31,12 +31,12 @@ def stream(settings: StreamBenchmark) -> dict[str, object]:
         "threads": dubber.generator.threads,
         "mouth_region_size": dubber.generator.mouth_region_size,
         "block_seconds": BLOCK_SECONDS,
-        "frames_per_second": _most(dubber, settings.source_video_path, blocks),
+        "frames_per_second": _max_frame_rate(dubber, settings.source_video_path, blocks),
         **_delays(dubber, settings.source_video_path, blocks),
     }
 
 
-def _most(dubber: Dubber, source: Path, blocks: list[np.ndarray]) -> float:
+def _max_frame_rate(dubber: Dubber, source: Path, blocks: list[np.ndarray]) -> float:
     """Frames per second after the first one, all speech being there from the start."""
     frames = dubber.stream(iter(blocks), source)
     next(frames)

@@ -1,4 +1,4 @@
-"""Inputs of the benchmark: a video of a wanted size with landmarks, speech of a wanted length, random pictures."""
+"""Inputs of the benchmark: a video of a given size with landmarks, speech of a given length, random images."""
 
 import math
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ SYNTHETIC_CROP = network_size(256)
 
 @dataclass(frozen=True)
 class DubbingInputs:
-    """A dub to measure: video and audio, and what is known about them beforehand.
+    """A dub to measure: video, audio, landmarks and speech features.
 
     `landmark_path` is an OpenFace csv, `points` the same as [N, 68, 2] pixels, `times` the seconds of the frames to
     make.
@@ -66,7 +66,7 @@ def dubbing_inputs(
 
 
 def resize_video(source: Path, size: tuple[int, int], folder: Path) -> Path:
-    """The video at a size (width, height), filled up with its edges, as H.264; gives the new file."""
+    """The video at a size (width, height), padded with its edges, as H.264; returns the new file."""
     reader = VideoReader(source)
     info = reader.info
     width, height = size
@@ -77,10 +77,10 @@ def resize_video(source: Path, size: tuple[int, int], folder: Path) -> Path:
     path = folder / f"{source.stem}_{width}x{height}.mp4"
     with VideoWriter(path, width, height, info.rate, info.colour, comment="made by benchmark.py") as writer:
         for frame in reader.frames():
-            picture = cv2.resize(rgb_patch(frame.yuv, 0, info.height, 0, info.width, info.colour), inner)
-            picture = cv2.copyMakeBorder(picture, *sides, cv2.BORDER_REPLICATE)
+            image = cv2.resize(rgb_patch(frame.yuv, 0, info.height, 0, info.width, info.colour), inner)
+            image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_REPLICATE)
             yuv = np.empty((height * 3 // 2, width), np.uint8)
-            set_rgb_patch(yuv, 0, 0, picture, info.colour)
+            set_rgb_patch(yuv, 0, 0, image, info.colour)
             writer.write(yuv)
     return path
 

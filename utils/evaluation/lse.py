@@ -23,15 +23,15 @@ from utils.face.crop_geometry import CropBox
 from utils.media.audio import Waveform
 from utils.media.video_reader import Frame, VideoReader
 from utils.media.yuv import Colour
+from utils.settings import LSE_WEIGHTS_URL
 
-WEIGHTS_URL = "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"
 RATE = 25
 CLIP_FRAMES, MFCC_ROWS, ROWS_PER_FRAME = 5, 20, 4
 """Video frames and MFCC rows that the network takes at a time, and MFCC rows per video frame."""
 MAX_SHIFT = 15
 SIDE = 224
 PADDING = 0.4
-"""The crop extends beyond the face's box by this fraction of half its side, and twice that below."""
+"""The crop extends beyond the face's box by this fraction of half its side, and by twice that below."""
 SMOOTHED_FRAMES = 13
 """Length of the median filter over the boxes."""
 FOREHEAD = 0.3
@@ -56,7 +56,7 @@ class LSEMetric:
     """Measures videos with one network.
 
     Args:
-        network: Chung and Zisserman's SyncNet, see load_syncnet.
+        network: Chung and Zisserman's SyncNet, see load_chung_syncnet.
         device: where to run.
     """
 
@@ -75,23 +75,23 @@ class LSEMetric:
         return LSEPass(self, reader, points, waveform)
 
 
-def load_syncnet(path: Path) -> ChungSyncNet:
+def load_chung_syncnet(path: Path) -> ChungSyncNet:
     """Load Chung and Zisserman's syncnet_v2.model.
 
     Raises:
         UserError: no such file, or other weights.
     """
     network = ChungSyncNet()
-    state = read_torch_file(path, "--lse_syncnet_path", f"download {WEIGHTS_URL}")
+    state = read_torch_file(path, "--lse_syncnet_path", f"download {LSE_WEIGHTS_URL}")
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError):
-        raise UserError(f"{path} is not Chung and Zisserman's SyncNet; take {WEIGHTS_URL}") from None
+        raise UserError(f"{path} is not Chung and Zisserman's SyncNet; take {LSE_WEIGHTS_URL}") from None
     return network
 
 
 class LSEPass:
-    """The frames of one video on their way through the network; memory grows with its length by the embeddings only."""
+    """Scores the frames of one video as they come; of long videos only the embeddings are kept."""
 
     def __init__(self, metric: LSEMetric, reader: VideoReader, points: np.ndarray, waveform: Waveform):
         from python_speech_features import mfcc
@@ -131,7 +131,7 @@ class LSEPass:
 
     @torch.inference_mode()
     def result(self) -> LipSyncError:
-        """The measure, once all frames have been added."""
+        """LSE of the video, after all frames have been added."""
         if self._faces:
             self._embed()
         if not self._starts:
@@ -145,7 +145,7 @@ class LSEPass:
 
 
 def lse_from_embeddings(video: torch.Tensor, starts: torch.Tensor, audio: torch.Tensor) -> LipSyncError:
-    """The measure from embeddings of D numbers.
+    """LSE from embeddings of D numbers.
 
     Args:
         video: of five frames each, [S, D].

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from models.losses import CLIP_FRAMES, CLIP_LENGTH
 from utils.evaluation.lip_metrics import MAX_LAG
 from utils.face.crop import cut_face
 from utils.face.crop_geometry import mouth_region, network_size
@@ -12,9 +13,6 @@ from utils.face.crop_plan import CropPlan
 from utils.media.images import crops_to_tensor
 from utils.media.video_reader import Frame, VideoReader
 from utils.speech.features import AUDIO_FRAME_RATE, SpeechFeatures
-
-CLIP_FRAMES, CLIP_LENGTH = 5, 9
-"""Video frames and audio frames (25 Hz) that SyncNet takes at a time."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class SyncConfidence:
 
 
 class SyncPass:
-    """The frames of one video on their way through SyncNet: successive clips of five frames at 25 frames per second."""
+    """Scores the frames of one video as they come: successive clips of five frames at 25 frames per second."""
 
     def __init__(self, scorer: SyncConfidence, reader: VideoReader, plan: CropPlan, features: SpeechFeatures):
         self.order = reader.timeline(AUDIO_FRAME_RATE)

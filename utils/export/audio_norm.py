@@ -1,4 +1,4 @@
-"""How long a generator's audio embeddings are on the speech it was trained on: dubbing limits them to that."""
+"""Norm of a generator's audio embeddings on the speech it was trained on, to which dubbing limits them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,14 +9,14 @@ import torch
 from models.dinet import DINet
 from utils.speech.extractor import FeatureExtractor
 
-SHARE = 0.99
-"""Of the frames of the training speech, the share whose embedding stays as it is."""
+QUANTILE = 0.99
+"""Fraction of the frames of the training speech whose embedding is below the limit."""
 _FRAMES_PER_SECOND, _BATCH = 25, 512
 
 
 @torch.inference_mode()
 def max_audio_norm(network: DINet, extractor: FeatureExtractor, files: Iterable[Path], option: str) -> float:
-    """Norm that SHARE of the audio embeddings of some speech stay below.
+    """Norm that QUANTILE of the audio embeddings of some speech stay below.
 
     Args:
         network: in eval mode, without a limit of its own.
@@ -34,4 +34,4 @@ def max_audio_norm(network: DINet, extractor: FeatureExtractor, files: Iterable[
         for part in np.array_split(times, -(-len(times) // _BATCH)):
             embedding = network.encode_audio(torch.from_numpy(features.window(part)))
             norms.append(embedding.norm(dim=1))
-    return float(torch.cat(norms).quantile(SHARE))
+    return float(torch.cat(norms).quantile(QUANTILE))

@@ -3,7 +3,7 @@
     references.onnx  reference [1, 15, H, W] -> features [1, C, H/4, W/4], trans [1, C/2, H/4, W/4]
     frames.onnx      source [B, 3, H, W], audio [B, A, T], features, trans -> face [B, 3, H, W]
 
-B, T, H and W may be chosen with every run. Pictures are RGB in [0, 1]; the mouth of `source` is masked with 0.
+B, T, H and W may differ from run to run. Images are RGB in [0, 1]; the mouth of `source` is masked with 0.
 """
 
 import contextlib
@@ -48,10 +48,10 @@ class _GraphAdaAT(nn.Module):
         """See AdaAT.blend."""
         return F.conv2d(feature, self.depth_weight)
 
-    def warp(self, blended: torch.Tensor, code: torch.Tensor, first_row: int = 0) -> torch.Tensor:
+    def warp(self, blended: torch.Tensor, embedding: torch.Tensor, first_row: int = 0) -> torch.Tensor:
         """See AdaAT.warp; always the whole map."""
         height, width = blended.shape[-2:]
-        maps = self.original.affine(code)
+        maps = self.original.affine(embedding)
         batch, channels = maps.shape[:2]
         x, y = _coordinates(width)[None, None, :], _coordinates(height)[None, :, None]
         maps = maps.flatten(0, 1)[..., None, None]
@@ -73,8 +73,8 @@ class _References(nn.Module):
         self.network = network
 
     def forward(self, reference: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        code = self.network.encode_reference(reference)
-        return code.features, code.trans
+        encoded = self.network.encode_reference(reference)
+        return encoded.features, encoded.trans
 
 
 class _Frames(nn.Module):
@@ -95,7 +95,7 @@ def write_onnx(network: DINet, metadata: Metadata, folder: Path) -> list[Path]:
     `mask` = "top,bottom,left,right" in pixels of the crop, bottom and right exclusive.
 
     Args:
-        network: with its weights; fit for nothing else afterwards.
+        network: with its weights; cannot be used otherwise afterwards.
         metadata: of the weights, complete: mouth region and speech feature are known.
         folder: made where it does not exist.
 
@@ -115,22 +115,22 @@ def write_onnx(network: DINet, metadata: Metadata, folder: Path) -> list[Path]:
     network.adaAT = _GraphAdaAT(network.adaAT)
     height, width = (torch.export.Dim(name, min=_MIN_MAP, max=_MAX_MAP) for name in ("map_height", "map_width"))
     batch, rows = torch.export.Dim("batch"), torch.export.Dim("audio_rows")
-    picture, feature_map = {2: 4 * height, 3: 4 * width}, {2: height, 3: width}
+    image, feature_map = {2: 4 * height, 3: 4 * width}, {2: height, 3: width}
     shape = network_size(metadata.mouth_region_size)
     reference = torch.rand(1, network.ref_in_conv[0].conv.in_channels, *shape)
     source = torch.rand(2, network.source_in_conv[0].conv.in_channels, *shape)
     audio = torch.rand(2, metadata.audio_channel, 5 * metadata.audio_rows_per_frame)
-    code = network.encode_reference(reference)
+    encoded = network.encode_reference(reference)
     graphs = {
         REFERENCES_FILE: _graph(
-            _References(network), {"reference": reference}, ["features", "trans"], {"reference": picture}
+            _References(network), {"reference": reference}, ["features", "trans"], {"reference": image}
         ),
         FRAMES_FILE: _graph(
             _Frames(network),
-            {"source": source, "audio": audio, "features": code.features, "trans": code.trans},
+            {"source": source, "audio": audio, "features": encoded.features, "trans": encoded.trans},
             ["face"],
             {
-                "source": {0: batch} | picture,
+                "source": {0: batch} | image,
                 "audio": {0: batch, 2: rows},
                 "features": feature_map,
                 "trans": feature_map,
@@ -157,7 +157,7 @@ def write_onnx(network: DINet, metadata: Metadata, folder: Path) -> list[Path]:
 
 
 def _graph(module: nn.Module, inputs: dict[str, torch.Tensor], outputs: list[str], dynamic: dict) -> object:
-    """The onnx.ModelProto of a module; the exporter's talk is left out."""
+    """The onnx.ModelProto of a module; output of the exporter is suppressed."""
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
