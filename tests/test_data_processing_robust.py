@@ -127,8 +127,11 @@ def test_two_dask_workers_give_the_same_bytes(raw, undisturbed, tmp_path):
 @pytest.mark.slow
 def test_no_dask_scheduler_is_one_line(raw, tmp_path):
     pytest.importorskip("distributed")
+    executable, _, *options = command(raw, "--dask_scheduler tcp://127.0.0.1:1")
+    code = "import data_processing, utils.executors as e; e._CONNECT_SECONDS = 1; data_processing.command()"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(
-        command(raw, "--dask_scheduler tcp://127.0.0.1:1"), cwd=tmp_path, capture_output=True, text=True
+        [executable, "-c", code, *options], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert run.returncode == 2
     assert "--dask_scheduler: no Dask scheduler answers" in run.stderr and "Traceback" not in run.stderr
