@@ -29,7 +29,7 @@ class Collection:
 
 
 def collect_videos(settings: DataSettings) -> Collection:
-    """Find the crops of all videos, in the order of their names, and the speech of each clip.
+    """Find the crops of all videos, in the order of their names, and the speech features of each clip.
 
     Clip i has the frames from i * clip_length on, and so the feature rows from i * clip_length * rows_per_frame on; a
     clip that is longer than the audio is left out.

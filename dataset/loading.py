@@ -28,9 +28,9 @@ from utils.speech.features import FeatureKind
 logger = logging.getLogger(__name__)
 
 VALIDATION_EPOCH = 0
-"""Epoch number that validation samples are drawn from; that of no training epoch."""
+"""Epoch number of validation samples; training epochs are counted from 1."""
 _PREFETCH = 4
-"""Batches that each loader process works ahead."""
+"""Batches that each loader process prepares in advance."""
 
 
 class ResumableBatchSampler:
@@ -115,7 +115,7 @@ class Batches:
         order = ResumableBatchSampler(self.epoch_samples, self.batch_size, self.seed, self.dist_info, epoch, step)
         loader = DataLoader(
             self.samples,
-            batch_size=None,  # the order gives whole batches
+            batch_size=None,  # the sampler yields whole batches
             sampler=order,
             num_workers=self.workers,
             prefetch_factor=_PREFETCH if self.workers else None,
@@ -123,7 +123,7 @@ class Batches:
             worker_init_fn=_start_worker,
             generator=torch.Generator(),  # not the global one, whose state is resumed
             # A spawned worker takes seconds to start; a forked one shares the memory of its parent.
-            multiprocessing_context=_context() if self.workers else None,
+            multiprocessing_context=_start_method() if self.workers else None,
         )
         return self._prepared(loader if self.workers else in_background(loader, _PREFETCH))
 
@@ -204,14 +204,7 @@ def open_training_data(
     )
     reports = {"held_out": (held, "--hold_out")} if held else {}
     if settings.val_data is not None:
-        others = read_manifest(settings.val_data, "--val_data")
-        if others[0].kind != kind:
-            raise UserError(
-                f"--val_data: {settings.val_data} holds {others[0].kind.name} features and --train_data {kind.name}; "
-                "prepare both the same way"
-            )
-        _check_prepared(others, "--val_data")
-        reports["val"] = (others, "--val_data")
+        reports["val"] = (_read_val_data(settings.val_data, kind), "--val_data")
     held_out = {
         name: Batches(
             (make_held_out or make_samples)(
@@ -226,6 +219,22 @@ def open_training_data(
         for name, (some, option) in reports.items()
     }
     return TrainingData(train, held_out, kind)
+
+
+def _read_val_data(path: Path, kind: FeatureKind) -> list[Video]:
+    """The videos of `--val_data`, with the same kind of speech features as the training data.
+
+    Raises:
+        UserError: missing or unfit.
+    """
+    videos = read_manifest(path, "--val_data")
+    if videos[0].kind != kind:
+        raise UserError(
+            f"--val_data: {path} holds {videos[0].kind.name} features and --train_data {kind.name}; "
+            "prepare both the same way"
+        )
+    _check_prepared(videos, "--val_data")
+    return videos
 
 
 def _default_workers(device: torch.device, cached: bool, dist_info: DistInfo) -> int:
@@ -263,7 +272,7 @@ def _open_crops(cache: str, videos: list[Video], mouth_region_size: int, device:
 
 
 def _end_workers() -> None:
-    """At exit the interpreter ends daemons by SIGTERM, which loader processes ignore, and would wait for them."""
+    """Kill loader processes at exit: they ignore SIGTERM, so that the interpreter would wait for them."""
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
@@ -272,12 +281,12 @@ def _end_workers() -> None:
 atexit.register(_end_workers)  # runs before multiprocessing's own, which was registered earlier
 
 
-def _context() -> str:
+def _start_method() -> str:
     return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C and a scheduler's SIGTERM may go to all processes: the parent finishes its step, and ends its workers.
+    # Ctrl-C and a scheduler's SIGTERM may reach all processes: the parent finishes its step and then kills its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)

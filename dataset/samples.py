@@ -1,7 +1,7 @@
-"""Training samples: which crops and speech features make one, and how a batch of them becomes the networks' input.
+"""Training samples of the DINet stages: which crops and speech features make one, and how batches are assembled.
 
-Every sample is drawn by a generator seeded with the run's seed, the epoch and the sample's index in it: it is the same
-in every process and after every interruption.
+Every sample is drawn by a random generator seeded with the run's seed, the epoch and the sample's index in it: it is
+the same in every process and after every interruption.
 """
 
 import logging
@@ -23,7 +23,7 @@ from utils.face.crop_geometry import mouth_region
 logger = logging.getLogger(__name__)
 
 MARGIN = (CLIP_LENGTH - CLIP_FRAMES) // 2
-"""Frames of audio on each side of the five frames that are seen."""
+"""Frames of audio on each side of the five frames whose images are used."""
 REFERENCES = 5
 MAX_RETRIES = 20
 """Give up after this many unreadable crops in a row."""

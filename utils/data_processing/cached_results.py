@@ -1,8 +1,8 @@
 """Resumable results: each output is written to a staging folder, then renamed, with a record of what it was made from.
 
 Beside the results of a folder lie `.records/NAME.json`, what each was made from and the facts about it, and, while work
-goes on, `.partial/`. A result that was interrupted has no final name; a result whose record names other sources or
-parameters is made again; a result without a record was not made here and is kept.
+goes on, `.partial/`. An interrupted result has no final name; a result whose record names other sources or parameters
+is made again; a result without a record was made by another program and is kept.
 """
 
 import contextlib
@@ -117,7 +117,7 @@ def remove_empty_staging(folders: Iterable[Path]) -> None:
 
 
 def _staging_folder(target: Path) -> Path:
-    """A new temporary folder of this process for `target`, under a name that cannot be foreseen.
+    """A new temporary folder of this process for `target`, under a random name.
 
     Raises:
         UserError: a link is in the place of the folder, and would lead elsewhere.

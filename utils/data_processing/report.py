@@ -1,4 +1,4 @@
-"""What became of the videos of a data preparation, and its summary."""
+"""Summary of a data preparation: steps done, videos skipped."""
 
 import logging
 from collections import Counter, defaultdict
@@ -29,14 +29,14 @@ class StepCount:
 
 @dataclass
 class Report:
-    """What became of one or more videos. `causes` counts unusable clips by cause."""
+    """Result of the preparation of some videos. `causes` counts unusable clips by cause."""
 
     steps: dict[str, StepCount] = field(default_factory=lambda: defaultdict(StepCount))
     skips: list[Skip] = field(default_factory=list)
     causes: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Report") -> None:
-        """Add what became of other videos."""
+        """Add the report of other videos."""
         for step, count in other.steps.items():
             total = self.steps[step]
             total.made += count.made

@@ -53,7 +53,7 @@ class Source:
 
 
 StepOutcome = list[tuple["Source", CachedResult]]
-"""The videos that the next step works on, each with what the step made of it."""
+"""The videos for the next step, each with the result of this step."""
 
 
 def prepare(source: Source, steps: Sequence[str], settings: DataSettings) -> Report:
@@ -134,7 +134,7 @@ def _resample_video(source: Source, settings: DataSettings) -> StepOutcome:
     video = _video(source)
     target = settings.resampled_video_dir / f"{source.name}.mp4"
     if target.exists() and target.samefile(video) and video.parent.resolve() == target.parent.resolve():
-        open_training_video(video)  # it is where it belongs, if only its rate is right
+        open_training_video(video)  # in its place already, if it has the right rate
         return [(source, CachedResult(StepResult(), is_new=False))]
     made_from = {"video": file_fingerprint(video), "crf": settings.crf}
     made = make_if_stale(target, made_from, lambda path: resample_video(video, path, settings.crf))
@@ -259,10 +259,10 @@ def _crop_faces(source: Source, settings: DataSettings) -> StepOutcome:
         fingerprint = file_fingerprint(source.video)
         record = read_record(frames)
         outdated = record is not None and record.made_from.get("video") != fingerprint
-        pictures = frames if frames.is_dir() and not outdated else source.video
+        images = frames if frames.is_dir() and not outdated else source.video
     elif (frames / frame_name(0)).is_file():
         fingerprint = file_fingerprint(frames / frame_name(0))
-        pictures = frames
+        images = frames
     else:
         raise UserError(
             f"there is neither a video of the name {source.name} nor the folder of its frames {frames}; "
@@ -271,7 +271,7 @@ def _crop_faces(source: Source, settings: DataSettings) -> StepOutcome:
 
     def make(folder: Path) -> StepResult:
         shots = _read_shots(source, settings)
-        return crop_clips(folder, source.name, landmarks, shots, pictures, settings.clip_length, settings.jpeg_quality)
+        return crop_clips(folder, source.name, landmarks, shots, images, settings.clip_length, settings.jpeg_quality)
 
     made_from = {
         "pictures": fingerprint,

@@ -1,4 +1,4 @@
-"""Which videos are scored against which."""
+"""Finds the videos to score: pairs of files, or clips to dub."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,11 +27,11 @@ def pair_files(generated: Path, reference: Path) -> list[tuple[str, Path, Path]]
         if not path.is_dir():
             require_file(path, option, "give a video or a folder of videos")
     if not generated.is_dir() and not reference.is_dir():
-        return [(_bare_name(generated), generated, reference)]
+        return [(_name_without_suffix(generated), generated, reference)]
     true = {path.stem: path for path in _videos(reference, "--reference")}
     pairs = []
     for path in _videos(generated, "--generated"):
-        name = _bare_name(path)
+        name = _name_without_suffix(path)
         match = true.get(path.stem) or true.get(name)
         if match is None:
             raise UserError(
@@ -94,7 +94,7 @@ def cut_audio(audio: Path, seconds: float, path: Path, option: str, pad: bool = 
 
 
 def video_seconds(path: Path) -> float:
-    """Length of a video's picture track."""
+    """Length of a video track in seconds."""
     reader = VideoReader(path)
     return float(reader.times[-1] + 1 / float(reader.info.rate))
 
@@ -150,7 +150,7 @@ def dub_clips(
     return comparisons
 
 
-def _bare_name(path: Path) -> str:
+def _name_without_suffix(path: Path) -> str:
     return path.stem.removesuffix(DUBBED_SUFFIX)
 
 

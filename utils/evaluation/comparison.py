@@ -1,4 +1,4 @@
-"""What is compared with what, over which frames, and the figures that come of it."""
+"""Comparisons of a video with a true one: which frames belong together, and the scores."""
 
 import contextlib
 import logging

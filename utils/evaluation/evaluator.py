@@ -1,4 +1,4 @@
-"""Scores videos against a true one, whose face tracks say where to look."""
+"""Scores videos against a true one, on the face crops of the true one."""
 
 import contextlib
 import logging
@@ -68,7 +68,7 @@ class MetricModels:
 
 @dataclass
 class _Row:
-    """One comparison on its way through the evaluation."""
+    """State of one comparison during the evaluation."""
 
     comparison: Comparison
     video: AnalyzedVideo
@@ -80,7 +80,7 @@ class _Row:
 
     @property
     def metrics(self) -> list[FrameMetric]:
-        """What takes frames of the scored video at 25 frames per second."""
+        """Metrics that take frames of the scored video at 25 frames per second."""
         return [metric for metric in (self.sync, self.lse) if metric is not None]
 
 
@@ -161,7 +161,7 @@ class Evaluator:
         }
 
     def _start(self, comparison: Comparison) -> _Row:
-        """Analyse the videos of a comparison, and prepare what will take their frames."""
+        """Analyse the videos of a comparison, and prepare its metrics."""
         reference = self.videos.get(comparison.reference)
         same = comparison.generated == comparison.reference
         video = reference if same else self._scored_video(comparison)
@@ -174,7 +174,7 @@ class Evaluator:
         return row
 
     def _scored_video(self, comparison: Comparison) -> AnalyzedVideo:
-        """The scored video. One without a face is a bad dub, not a mistake: its images still have scores."""
+        """The scored video. Without a face it is a bad dub, not an error: its images are scored all the same."""
         try:
             return self.videos.get(comparison.generated)
         except NoFaceError as error:
@@ -210,7 +210,7 @@ class Evaluator:
     def _score_images(
         self, reference: AnalyzedVideo, rows: Sequence[_Row], rate: Fraction, advance: Callable[[int], None]
     ) -> None:
-        """Score all that is seen in the frames of rows of one rate, in one pass over each of their videos."""
+        """Score the frames of all rows of one frame rate, in one pass over each of their videos."""
 
         def measure(batch: list[list[Pair]]) -> list[tuple[list[Pair], list]]:
             """Split a batch by row and measure it; runs beside the decoding."""
@@ -293,7 +293,7 @@ class Evaluator:
             yield FaceView(crop, embedding)
 
     def _finish(self, row: _Row) -> Scores:
-        """The figures of a row whose frames have been seen."""
+        """The scores of a row whose frames have all been processed."""
         comparison, alignment = row.comparison, row.alignment
         true = self.videos.get(comparison.reference).plan.points[alignment.reference]
         other = row.video.plan.points[alignment.generated] / np.array(alignment.scale, np.float32)

@@ -12,20 +12,20 @@ class FrameMetric(Protocol):
     """A metric that takes frames one by one."""
 
     order: np.ndarray
-    """Numbers of the frames that it needs, int [N], never falling; a frame may come several times."""
+    """Numbers of the frames that it needs, int [N], in rising order; a frame may occur several times."""
 
     def add(self, tick: int, frame: Frame) -> None:
         """Take frame number `order[tick]`; ticks come in order."""
 
 
 def play_once(reader: VideoReader, order: np.ndarray, metrics: Sequence[FrameMetric]) -> Iterator[tuple[int, Frame]]:
-    """Yield (tick, frame) for the frames of `order`, and give `metrics` theirs on the way; each is decoded once.
+    """Yield (tick, frame) for the frames of `order`, and pass `metrics` theirs; each frame is decoded once.
 
-    Only after the iterator's end have the metrics got all their frames.
+    The metrics have all their frames only after the end of the iterator.
 
     Args:
         reader: the video.
-        order: frame numbers, int [N], never falling.
+        order: frame numbers, int [N], in rising order, also repeated.
         metrics: see FrameMetric.
     """
     consumed = np.zeros(len(metrics), int)

@@ -44,7 +44,7 @@ class FaceTracks:
 
 @dataclass(frozen=True)
 class AnalyzedVideo:
-    """What is known about a video after the first pass over its frames. Can be sent to another process.
+    """A video after the first pass over its frames. Can be sent to another process.
 
     `shots` is int [S], the first frame of each shot, beginning with 0.
     """
@@ -80,7 +80,7 @@ def find_shots(
 def _read_once(
     reader: VideoReader, tracker: FaceTracker | None, progress: Progress | None, timer: StageTimer
 ) -> tuple[np.ndarray, int]:
-    """Show all frames to the shot detector and to the tracker, if there is one: (first frames of shots, frames)."""
+    """Run the shot detector and, if given, the tracker on all frames: (first frames of shots, number of frames)."""
     detector = ShotDetector(float(reader.info.rate))
     stage = "read" if tracker is None else "landmarks"
     count = 0
@@ -144,13 +144,13 @@ def analyze_video(
 
 
 def landmark_cache(source: Path, landmark_dir: Path) -> Path:
-    """Where the detected landmarks of a video are kept."""
+    """Path of the detected landmarks of a video."""
     stem = source.stem.encode()[:150].decode(errors="ignore")  # file systems allow 255 bytes
     return landmark_dir / f"{stem}_{file_fingerprint(source)}.csv"
 
 
 def _read_cache(path: Path) -> LandmarkTable | None:
-    """Landmarks that an earlier run has kept; None where there are none that can be read."""
+    """Landmarks of an earlier run; None if there are none that can be read."""
     if not path.exists():
         return None
     try:

@@ -39,6 +39,33 @@ def read_openface_csv(path: Path) -> LandmarkTable:
         path = require_file(path, hint=_WAY_OUT)
     except UserError as error:
         raise LandmarkFileError(str(error)) from None
+    columns = _read_columns(path)
+    frame = columns["frame"].astype(np.int64) - 1
+    if frame.min() < 0:
+        raise LandmarkFileError(f"{path}: frame numbers must start at 1, as OpenFace writes them; {_WAY_OUT}")
+    count = len(frame)
+    coordinates = np.stack([columns[name] for name in _COORDINATES], 1)
+    plausible = (np.abs(coordinates) < _MAX_COORDINATE).all(axis=1)  # false for NaN
+    success = plausible & (columns.get("success", np.ones(count)) > 0)
+    if not success.any():
+        raise LandmarkFileError(f"{path} has no frame in which a face was tracked (success 1); {_WAY_OUT}")
+    return LandmarkTable(
+        frame=frame,
+        face_id=columns.get("face_id", np.zeros(count)).astype(np.int64),
+        confidence=columns.get("confidence", np.ones(count)),
+        success=success,
+        points=coordinates.reshape(-1, 2, POINTS).transpose(0, 2, 1).astype(np.float32),
+    )
+
+
+def _read_columns(path: Path) -> dict[str, np.ndarray]:
+    """The needed columns of the csv by name, and those of face_id, confidence and success that it has, float64 [N].
+
+    Raises:
+        LandmarkFileError: see read_openface_csv.
+    """
+    rows: list[list[float]] = []
+    bad_lines: list[int] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -48,49 +75,31 @@ def read_openface_csv(path: Path) -> LandmarkTable:
                 raise LandmarkFileError(
                     f"{path} has no column {missing[0]!r} ({len(missing)} of OpenFace's are missing); {_WAY_OUT}"
                 )
-            column = {name: header.index(name) for name in header}
-            wanted = [column[name] for name in ("frame", *_COORDINATES)]
-            optional = {name: column[name] for name in ("face_id", "confidence", "success") if name in column}
-            values, extras, bad = [], [], []
-            for number, row in enumerate(reader, start=2):
+            integers = ["frame", *(name for name in ("face_id", "confidence", "success") if name in header)]
+            names = [*integers, *_COORDINATES]
+            indices = [header.index(name) for name in names]
+            for line, row in enumerate(reader, start=2):
                 if not any(cell.strip() for cell in row):
                     continue
                 try:
-                    numbers = [float(row[index]) for index in (*wanted, *optional.values())]
-                    if not all(abs(number) < _MAX_NUMBER for number in (numbers[0], *numbers[len(wanted) :])):
-                        raise ValueError  # NaN as well
-                    int(numbers[0])
-                except (ValueError, IndexError, OverflowError):
-                    bad.append(number)
+                    numbers = [float(row[index]) for index in indices]
+                    if not all(abs(number) < _MAX_NUMBER for number in numbers[: len(integers)]):
+                        raise ValueError  # also for NaN
+                except (ValueError, IndexError):
+                    bad_lines.append(line)
                     continue
-                values.append(numbers[: len(wanted)])
-                extras.append(numbers[len(wanted) :])
+                rows.append(numbers)
     except (UnicodeDecodeError, csv.Error):
         raise LandmarkFileError(f"{path} is not a text file with comma-separated values; {_WAY_OUT}") from None
-    if bad:
-        problem = f"{path}, line {bad[0]} is cut off or has values that are not numbers"
-        problem += f", and {len(bad) - 1} more" if len(bad) > 1 else ""
-        if len(bad) > MAX_BAD_ROWS * (len(bad) + len(values)):
+    if bad_lines:
+        problem = f"{path}, line {bad_lines[0]} is cut off or has values that are not numbers"
+        problem += f", and {len(bad_lines) - 1} more" if len(bad_lines) > 1 else ""
+        if len(bad_lines) > MAX_BAD_ROWS * (len(bad_lines) + len(rows)):
             raise LandmarkFileError(f"{problem}; {_WAY_OUT}")
         logger.warning(f"{problem}: left out")
-    if not values:
+    if not rows:
         raise LandmarkFileError(f"{path} has a header but no rows; {_WAY_OUT}")
-    table = np.array(values)
-    extra = dict(zip(optional, np.array(extras).T, strict=True))
-    frame = table[:, 0].astype(np.int64) - 1
-    if frame.min() < 0:
-        raise LandmarkFileError(f"{path}: frame numbers must start at 1, as OpenFace writes them; {_WAY_OUT}")
-    finite = (np.abs(table) < _MAX_COORDINATE).all(axis=1)  # false for NaN
-    success = finite & (extra.get("success", np.ones(len(table))) > 0)
-    if not success.any():
-        raise LandmarkFileError(f"{path} has no frame in which a face was tracked (success 1); {_WAY_OUT}")
-    return LandmarkTable(
-        frame=frame,
-        face_id=extra.get("face_id", np.zeros(len(table))).astype(np.int64),
-        confidence=extra.get("confidence", np.ones(len(table))),
-        success=success,
-        points=table[:, 1:].reshape(-1, 2, POINTS).transpose(0, 2, 1).astype(np.float32),
-    )
+    return dict(zip(names, np.array(rows).T, strict=True))
 
 
 def write_openface_csv(path: Path, table: LandmarkTable, rate: float) -> None:

@@ -1,7 +1,7 @@
 """The built-in landmark detector: dlib's 68 points, tracked from frame to frame, smoothed without lag.
 
 dlib's predictor is run on an upright patch of constant size that is cut out where the face was in the frame before;
-that is quicker and steadier than its face detector on every frame. The detector searches the whole image at the
+that is faster and steadier than its face detector on every frame. The detector searches the whole image at the
 start, after cuts, and once per second for new faces, and checks on the patch that the face is still there.
 """
 
@@ -26,7 +26,7 @@ DETECTOR_PATCH = 84
 DETECTOR_MARGIN = 0.4
 TRACKED_BOX = (0.0, 1.0)
 """(shift down, scale) of the box that the predictor was trained on, as parts of the face's side: with smaller ones
-alone the tracker feeds back on itself and drifts away."""
+alone the tracker drifts away."""
 AVERAGED_BOX = (-0.03, 0.8)
 """A second box whose prediction is averaged with that of the first. Chosen on OpenFace's landmarks of a clip: against
 the detector's own box, half the jitter after smoothing, and a lip opening that correlates with 0.86, not 0.83."""
@@ -311,7 +311,7 @@ class FaceTracker:
         self._next_search = self._frame + (max(1, round(self._rate)) if self._faces else SEARCH_FRAMES)
 
     def _detect(self, luma: np.ndarray, size: int) -> list[np.ndarray]:
-        """Boxes of faces (left, top, right, bottom), found in the picture resized to a longer side of `size`."""
+        """Boxes of faces (left, top, right, bottom), found in the image resized to a longer side of `size`."""
         scale = min(MAX_ENLARGEMENT, size / max(luma.shape))
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         resized = cv2.resize(luma, None, fx=scale, fy=scale, interpolation=method)

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingNetworks:
-    """Networks by their names in checkpoints, with what their training needs.
+    """Networks by their names in checkpoints, with optimizers, moving averages and autocast.
 
     `modules`: the unwrapped networks; `ddp`: the same wrapped in DistributedDataParallel (unwrapped in a single
     process), for the forward passes of the training; `ema`: exponential moving averages of their weights;
@@ -106,7 +106,7 @@ class TrainingNetworks:
         return {name: update.optimizer for name, update in self.optimizer_steps.items()}
 
     def checkpoint_extra(self) -> dict[str, Any]:
-        """What else the networks need to continue."""
+        """Further state that the networks need to continue: loss scales."""
         return {"scalers": {name: update.scaler.state_dict() for name, update in self.optimizer_steps.items()}}
 
     def resume(self, checkpoint: Checkpoint, option: str) -> None:
@@ -139,7 +139,7 @@ class TrainingNetworks:
         optimizer = self.optimizer_steps[name].optimizer
         own = {key: optimizer.param_groups[0][key] for key in ("fused", "foreach", "weight_decay")}
         try:
-            # Copied, for the file's content is mapped.
+            # A copy, because the checkpoint is mapped from its file.
             optimizer.load_state_dict(copy.deepcopy(state))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(

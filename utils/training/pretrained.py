@@ -1,4 +1,4 @@
-"""Trained networks that a training takes over: to start from, or frozen as part of a loss."""
+"""Trained networks that a training uses: to start from, or frozen as part of a loss."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -53,7 +53,7 @@ def make_metadata(
         mouth_region_size: in pixels; None for a network without images.
         kind: of the speech features.
         feature_channel: of the generator; None for a training without one.
-        frozen_encoder: generator whose audio encoder stays as it is: its `max_audio_norm` goes on to hold.
+        frozen_encoder: generator whose audio encoder is not trained: its `max_audio_norm` still holds.
     """
     norm = None if frozen_encoder is None else frozen_encoder.metadata.max_audio_norm
     return Metadata(mouth_region_size, kind.name, kind.channels, kind.rows_per_frame, feature_channel, norm)

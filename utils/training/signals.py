@@ -9,12 +9,12 @@ logger = logging.getLogger(__name__)
 
 
 class StopSignals:
-    """Remembers whether the process was asked to end."""
+    """Records whether SIGTERM or Ctrl-C was received."""
 
     def __init__(self):
         self.received = False
         self.status = 0
-        """Exit status that says so: 143 for SIGTERM, 130 for Ctrl-C."""
+        """Exit status of the script: 143 after SIGTERM, 130 after Ctrl-C."""
 
     def __call__(self, number: int, _frame: object) -> None:
         """Handle a signal; a second one ends the process at once."""

@@ -31,13 +31,13 @@ class TrainingStep:
 
 
 def unwrap_ddp(network: nn.Module) -> nn.Module:
-    """The network inside DistributedDataParallel, which is made for one forward and backward pass per step only."""
+    """The network inside DistributedDataParallel, which allows one forward and backward pass per step only."""
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
 @contextlib.contextmanager
 def frozen_parameters(network: nn.Module) -> Iterator[nn.Module]:
-    """Compute no gradients of the network's parameters in forward passes inside the block: nobody uses them."""
+    """Compute no gradients of the network's parameters in forward passes inside the block; they would not be used."""
     network.requires_grad_(False)
     try:
         yield network

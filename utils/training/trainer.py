@@ -35,7 +35,7 @@ GRID_SAMPLES = 4
 
 
 class BatchSource(Protocol):
-    """Where batches come from: dataset.loading.Batches, which utils may not import."""
+    """Source of batches: dataset.loading.Batches, which this layer may not import."""
 
     batch_size: int
     epoch_samples: int
@@ -153,7 +153,7 @@ class Trainer:
             stop = stack.enter_context(stop_signals())
             log.write("start", state.step, asdict(state) | {"options": options or {}})
             logger.info(self._start_line())
-            # Also closed by an error: loader processes ignore SIGTERM, and the interpreter would wait for them at exit.
+            # Also closed on errors: loader processes ignore SIGTERM, and the interpreter would wait for them at exit.
             batches = stack.enter_context(contextlib.closing(self.data.stream(state.epoch, state.step_in_epoch)))
             finished = self._finished(last_epoch)
             while not finished:

@@ -55,6 +55,12 @@ def test_what_is_written_is_read_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
+def test_frames_of_long_videos_keep_their_landmarks(tmp_path):
+    (tmp_path / "a.csv").write_text(csv_text([(1, spiral(100, 100)), (150_000, spiral(101, 100))]))
+    read = read_openface_csv(tmp_path / "a.csv")
+    assert read.frame.tolist() == [0, 149_999] and read.success.all()
+
+
 GOOD = csv_text([(1, spiral(100, 100)), (2, spiral(101, 100))])
 
 
