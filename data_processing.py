@@ -119,6 +119,14 @@ def open_executor(work: WorkSettings, jobs: int) -> contextlib.AbstractContextMa
     return local_executor(min(work.workers or usable_cores(), jobs))
 
 
+def file_size(path: Path) -> int:
+    """Size of a file in bytes; 0 where there is none that can be looked up."""
+    try:
+        return path.stat().st_size
+    except OSError:  # the first step says what is wrong with it
+        return 0
+
+
 def prepare_videos(sources: list["Source"], steps: list[str], data: DataSettings, work: WorkSettings) -> "Report":
     """Take all videos through the steps, several at a time."""
     from tqdm import tqdm
@@ -131,7 +139,7 @@ def prepare_videos(sources: list["Source"], steps: list[str], data: DataSettings
         data = data.absolute()
         sources = [replace(source, video=source.video and source.video.absolute()) for source in sources]
     # The largest first: a long one at the end would leave the other cores idle.
-    sources = sorted(sources, key=lambda source: -source.video.stat().st_size if source.video else 0)
+    sources = sorted(sources, key=lambda source: file_size(source.video) if source.video else 0, reverse=True)
     job = partial(prepare, steps=[step for step in steps if step != "generate_training_json"], settings=data)
     with open_executor(work, len(sources)) as executor, tqdm(total=len(sources), unit="video") as bar:
         for one in run_all(executor, job, sources):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -284,6 +285,30 @@ def test_videos_that_do_not_fit_are_skipped_with_their_cause(talk, monkeypatch, 
         lines = [record.message for record in caplog.records if record.message.startswith(f"skipped {name} ")]
         assert len(lines) == 1 and cause in lines[0], (name, lines)
         assert not (talk / DATA / "split_video_25fps_crop_face" / name).exists()
+
+
+def test_what_is_no_file_is_skipped_with_a_way_out(talk, monkeypatch, caplog):
+    raw = talk / "raw"
+    raw.mkdir()
+    shutil.copy(talk / DATA / "split_video_25fps" / "talk25.mp4", raw / "good.mp4")
+    (raw / "folder.mp4").mkdir()
+    (raw / "empty.mp4").touch()
+    (raw / "loop.mp4").symlink_to("loop.mp4")
+    (raw / "lost.mp4").symlink_to("nowhere.mp4")
+    os.mkfifo(raw / "pipe.mp4")
+    with caplog.at_level("INFO"):
+        status = run_inline(monkeypatch, talk, "--resample_video --source_video_dir raw --resampled_video_dir out")
+    assert status == 1
+    assert [path.name for path in (talk / "out").glob("*.mp4")] == ["good.mp4"]
+    assert "Traceback" not in caplog.text and "5 videos skipped" in caplog.text
+    for name, cause in (
+        ("folder", "is a folder, a file is needed; name a file in it"),
+        ("empty", "is empty (0 bytes); copy or make it again"),
+        ("loop", "is a link that leads in a circle; name the file itself"),
+        ("lost", "does not exist; check the path"),
+        ("pipe", "is a pipe or a device, a file is needed; save it to a file first"),
+    ):
+        assert f"skipped {name} (resample_video): raw/{name}.mp4 {cause}" in caplog.text
 
 
 def test_an_unexpected_error_keeps_its_traceback_and_the_others_go_on(talk, monkeypatch, caplog):

@@ -25,7 +25,7 @@ from utils.data_processing.video_cutting import (
     resample_video,
     write_span,
 )
-from utils.errors import UserError
+from utils.errors import UserError, environment_problem, require_file
 from utils.face.analysis import find_shots, track_faces
 from utils.face.openface_csv import write_openface_csv
 from utils.face.tracker import DetectorMissingError
@@ -100,8 +100,9 @@ def _skip(source: Source, step: str, error: Exception) -> Skip:
                 f"{source.name}: {error}; correct this and run again: complete results are kept"
             ) from error
         reason = reason.__cause__
-    if isinstance(error, UserError):
-        return Skip(source.name, step, str(error))
+    problem = str(error) if isinstance(error, UserError) else environment_problem(error)
+    if problem is not None:
+        return Skip(source.name, step, problem)
     return Skip(source.name, step, f"{type(error).__name__}: {error} (a bug, please report it)", traceback.format_exc())
 
 
@@ -316,7 +317,7 @@ def _write_shots(path: Path, video: Path, shots: np.ndarray) -> None:
 def _video(source: Source) -> Path:
     if source.video is None:
         raise UserError(f"there is no video of the name {source.name}; check --source_video_dir")
-    return source.video
+    return require_file(source.video)
 
 
 _STEPS: dict[str, Callable[[Source, DataSettings], StepOutcome]] = {
