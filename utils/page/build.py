@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -59,6 +60,23 @@ def serve(
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         logging.getLogger("httpx").setLevel(logging.WARNING)
         page, texts = make_page(settings, engine, run_settings)
+        address = _launch(page, texts, settings)
+        logger.info(f"the page: {address}")
+        if block:
+            threading.Event().wait()  # Gradio's own wait would hide from the script that it was interrupted
+    except BaseException:
+        folder.close()
+        raise
+    return page, folder, address
+
+
+def _launch(page: gr.Blocks, texts: gr.I18n, settings: PageSettings) -> str:
+    """Serve a page from other threads; returns its address.
+
+    Raises:
+        UserError: not on that port.
+    """
+    try:
         _, address, _ = page.launch(
             server_name=settings.host,
             server_port=settings.port or None,
@@ -74,21 +92,11 @@ def serve(
             quiet=True,
             prevent_thread_lock=True,
         )
-    except OSError as error:  # of the server: the folder's are UserErrors
-        folder.close()
+    except OSError as error:
         raise UserError(
             f"--port: {settings.host}:{settings.port} cannot be served, it may be in use ({error}); name another port"
         ) from error
-    except BaseException:
-        folder.close()
-        raise
-    logger.info(f"the page: {address}")
-    if block:
-        try:
-            page.block_thread()
-        finally:
-            folder.close()
-    return page, folder, address
+    return address
 
 
 def make_page(settings: PageSettings, engine: PageEngine, run_settings: type) -> tuple[gr.Blocks, gr.I18n]:
