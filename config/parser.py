@@ -15,6 +15,7 @@ A script's options and the settings that they fill stand in one place, beside th
 import argparse
 import dataclasses
 import logging
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
@@ -132,6 +133,8 @@ class ScriptParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
+        # argparse names the function that failed; all those that raise a ValueError read numbers.
+        message = re.sub(r"invalid \w+ value: ", "not a valid number: ", message)
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 

@@ -43,6 +43,15 @@ def test_an_old_name_works_with_a_hint(caplog):
         parser().parse_args(["--heat", "-1"])
 
 
+@pytest.mark.parametrize("text", ["", "x", "1.5", "-1", "9" * 5000])
+def test_a_wrong_number_is_one_line_without_names_of_functions(capsys, text):
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(["--degrees", text])
+    errors = capsys.readouterr().err
+    assert ended.value.code == 2 and errors.count("\n") == 1
+    assert "argument --degrees: " in errors and "positive_int" not in errors and "--help)" in errors
+
+
 def test_a_script_may_change_a_default():
     script = ScriptParser("Bake.")
     script.add_settings("oven", Oven, ["degrees"], degrees=150)
