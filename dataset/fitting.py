@@ -82,6 +82,19 @@ class FitState:
     since_best: int = 0
     finished: bool = False
 
+    @classmethod
+    def of(cls, stored: dict[str, float | int | bool]) -> "FitState":
+        """From the entries of a file.
+
+        Raises:
+            TypeError: unknown entries, or values that are not such numbers.
+        """
+        state = cls(**stored)
+        wrong = [key for key, value in vars(cls()).items() if type(getattr(state, key)) is not type(value)]
+        if wrong:
+            raise TypeError(f"the entry {wrong[0]} is no {type(getattr(cls(), wrong[0])).__name__}")
+        return state
+
 
 class FitInterruptedError(Exception):
     """The fit was stopped; its progress is saved, and the next call continues from it."""
@@ -166,8 +179,8 @@ def _read_state(path: Path) -> tuple[FitState, Checkpoint | None]:
     if not path.exists():
         return FitState(), None
     try:
-        checkpoint = read_checkpoint(path, "--fitted_dir")
-        return FitState(**checkpoint.extra["fit"]), checkpoint
+        checkpoint = read_checkpoint(path, "--fitted_dir", whole=True)
+        return FitState.of(checkpoint.extra["fit"]), checkpoint
     except (UserError, KeyError, TypeError) as error:
         logger.warning(f"{path} cannot be used ({error}); the fit starts again")
         return FitState(), None

@@ -106,20 +106,21 @@ class Checkpoint:
         return f"{kind} (of {', '.join(self.networks)})"
 
 
-def read_torch_file(path: str | Path, option: str, hint: str = "") -> Any:
+def read_torch_file(path: str | Path, option: str, hint: str = "", whole: bool = False) -> Any:
     """Return what a file written by `torch.save` holds: tensors (on the CPU) and plain Python values only.
 
     Args:
         path: the file.
         option: what named it, for the message.
         hint: what to do where there is no such file, for example where to download it.
+        whole: compare checksums, which reads all tensors: PyTorch itself takes changed bits for weights.
 
     Raises:
         UserError: missing, empty, truncated or no such file; or it holds other Python objects.
     """
     path = require_file(path, option, hint)
     try:
-        is_zip = check_torch_file(path)
+        is_zip = check_torch_file(path, whole)
         # Mapped, the optimizers that inference does not need are never read.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except HostileFileError as error:
@@ -159,8 +160,10 @@ def _plain(text: str) -> Any:
         return text
 
 
-def read_checkpoint(path: str | Path, option: str, hint: str = "") -> Checkpoint:
+def read_checkpoint(path: str | Path, option: str, hint: str = "", whole: bool = False) -> Checkpoint:
     """Read a checkpoint in the published layout or ours, or a safetensors file of ours.
+
+    The arguments are those of `read_torch_file`; safetensors files have no checksums.
 
     Raises:
         UserError: as `read_torch_file`, or the file holds no networks in that layout.
@@ -169,7 +172,7 @@ def read_checkpoint(path: str | Path, option: str, hint: str = "") -> Checkpoint
     if path.suffix.lower() == SAFETENSORS:
         content = _read_safetensors(path, option, hint)
     else:
-        content = read_torch_file(path, option, hint)
+        content = read_torch_file(path, option, hint, whole)
     networks = content.get("state_dict") if isinstance(content, dict) else None
     if not (isinstance(networks, dict) and networks and all(_is_state(state) for state in networks.values())):
         if isinstance(content, dict) and content:

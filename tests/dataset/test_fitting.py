@@ -6,34 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.faces import face
+from helpers.landmarks import speaking_face
 from helpers.sample_media import write_face_video, write_speech
 
 import inference
 from dataset import fitting
-from dataset.fitting import FitInterruptedError, fit_to_source, fitted_path
+from dataset.fitting import FitInterruptedError, FitState, _read_state, fit_to_source, fitted_path
 from dataset.person_samples import Person, PersonSamples
 from models.dinet import DINet
 from utils.checkpoints import Metadata, read_checkpoint, write_checkpoint
 from utils.dubbing import DubbingOptions, FitSettings, LoadSettings, load_dubber
 from utils.dubbing import load as load_module
 from utils.errors import UserError
-from utils.face.landmarks import LandmarkTable
 from utils.face.openface_csv import write_openface_csv
 from utils.speech.features import KINDS, SpeechFeatures
 
 SECONDS = 4
 FRAMES = 25 * SECONDS
-
-
-def landmarks(opening: np.ndarray) -> LandmarkTable:
-    """A face in the middle of a picture of 256 pixels whose lips are so many pixels open in each frame."""
-    points = np.stack([face(128, 75, 25) for _ in opening]).astype(np.float32)
-    points[:, 36, 0], points[:, 45, 0] = 116, 140
-    points[:, 60:68, 1] = points[:, 48, 1][:, None]
-    points[:, 65:68, 1] += opening[:, None]
-    count = len(opening)
-    return LandmarkTable(np.arange(count), np.zeros(count, int), np.ones(count), np.ones(count, bool), points)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +33,9 @@ def media(tmp_path_factory) -> Path:
     write_face_video(folder / "silent.mp4", FRAMES, size=256)
     write_face_video(folder / "short.mp4", 30, size=256, audio=folder / "speech.wav")
     moving = 4 + 4 * np.sin(np.arange(FRAMES) / 3)
-    write_openface_csv(folder / "face.csv", landmarks(moving), 25)
-    write_openface_csv(folder / "short.csv", landmarks(moving[:30]), 25)
-    write_openface_csv(folder / "still.csv", landmarks(np.full(FRAMES, 3.0)), 25)
+    write_openface_csv(folder / "face.csv", speaking_face(moving), 25)
+    write_openface_csv(folder / "short.csv", speaking_face(moving[:30]), 25)
+    write_openface_csv(folder / "still.csv", speaking_face(np.full(FRAMES, 3.0)), 25)
     torch.manual_seed(0)
     network = DINet(audio_channel=80, feature_channel=16)
     write_checkpoint(folder / "mel.pth", {"net_g": network}, {}, 1, Metadata(64, "mel", 80, 4, 16))
@@ -95,7 +84,7 @@ def test_more_minutes_go_on_from_the_fitted_weights(media, tmp_path):
 def test_an_interrupted_fit_keeps_what_it_learnt_and_goes_on_from_there(media, tmp_path):
     steps = []
     with pytest.raises(FitInterruptedError):
-        fit(media, tmp_path, minutes=0.1, stopped=lambda: len(steps) == 2 or steps.append(0))
+        fit(media, tmp_path, minutes=10, stopped=lambda: len(steps) == 2 or steps.append(0))
     path = fitted_path(media / "face.mp4", media / "mel.pth", tmp_path)
     kept = read_checkpoint(path, "-")
     assert kept.extra["fit"]["step"] == 3 and not kept.extra["fit"]["finished"]
@@ -113,6 +102,15 @@ def test_a_damaged_file_is_made_again(media, tmp_path, caplog):
     fit(media, tmp_path)
     assert "the fit starts again" in caplog.text
     assert read_checkpoint(path, "-").extra["fit"]["finished"]
+
+
+@pytest.mark.parametrize("entry", [{"step": "x"}, {"seconds": None}, {"finished": 1}, {"more": 2}])
+def test_what_stands_in_a_kept_fit_is_not_believed(tmp_path, caplog, entry):
+    path = tmp_path / "fitted.pth"
+    network = DINet(audio_channel=80, feature_channel=16)
+    write_checkpoint(path, {"net_g": network}, {}, 1, Metadata(64, "mel", 80, 4, 16), {"fit": vars(FitState()) | entry})
+    assert _read_state(path) == (FitState(), None)
+    assert "the fit starts again" in caplog.text
 
 
 def test_the_fit_ends_where_held_out_frames_do_not_profit(media, tmp_path, monkeypatch):

@@ -226,3 +226,13 @@ def test_names_that_are_no_text(tmp_path, content):
 def test_other_entries_of_a_wrong_type_are_left_out(tmp_path, content):
     checkpoint = read_checkpoint(save(tmp_path / "a.pth", {"state_dict": {"net_g": {"w": WEIGHT}}} | content), "--w")
     assert (checkpoint.epoch, checkpoint.optimizers, checkpoint.extra) == (None, {}, {})
+
+
+def test_a_changed_bit_among_the_numbers_is_found_where_the_whole_file_is_to_be_checked(tmp_path):
+    path = save(tmp_path / "flipped.pth", {"state_dict": {"net_g": {"w": WEIGHT}}})
+    data = bytearray(path.read_bytes())
+    data[data.index(WEIGHT.numpy().tobytes()) + 5] ^= 1
+    path.write_bytes(data)
+    assert check_torch_file(path)
+    with pytest.raises(HostileFileError, match="damaged one; copy or download it again"):
+        check_torch_file(path, whole=True)

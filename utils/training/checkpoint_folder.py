@@ -50,7 +50,7 @@ class CheckpointFolder:
         problem = None
         for path in reversed(self.paths()):
             try:
-                return read_checkpoint(path, option)
+                return read_checkpoint(path, option, whole=True)
             except UserError as error:
                 logger.warning(f"{error}; trying the one before")
                 problem = error

@@ -16,7 +16,7 @@ from utils.checkpoints import EMA_SUFFIX, Checkpoint, load_network
 from utils.distributed import DistInfo, wrap_ddp
 from utils.errors import UserError
 from utils.face.crop_geometry import network_size
-from utils.training.optimizer import OptimizerStep, make_autocast, make_optimizer
+from utils.training.optimizer import OptimizerStep, check_optimizer, make_autocast, make_optimizer
 from utils.training.settings import NetworkSettings, OptimisationSettings
 
 logger = logging.getLogger(__name__)
@@ -137,11 +137,12 @@ class TrainingNetworks:
             logger.warning(f"{checkpoint.path} has no optimizer of {name}: it starts from zero")
             return
         optimizer = self.optimizer_steps[name].optimizer
-        own = {key: optimizer.param_groups[0][key] for key in ("fused", "foreach", "weight_decay")}
+        own = {k: v for k, v in optimizer.param_groups[0].items() if k not in ("params", "lr", "betas", "eps")}
         try:
             # A copy, because the checkpoint is mapped from its file.
             optimizer.load_state_dict(copy.deepcopy(state))
-        except (KeyError, TypeError, ValueError) as error:
+            check_optimizer(optimizer)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"{option}: {checkpoint.path}: the optimizer of {name} does not fit ({error}); "
                 "start without it or name another checkpoint"

@@ -86,3 +86,28 @@ def make_optimizer(network: nn.Module, learning_rate: float, weight_decay: float
     if weight_decay:
         return torch.optim.AdamW(network.parameters(), weight_decay=weight_decay, **options)
     return torch.optim.Adam(network.parameters(), **options)
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """See that what an Adam optimizer was given from a file are the numbers that its steps need.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not.
+    """
+    for group in optimizer.param_groups:
+        for name, numbers, most in (
+            ("lr", [group["lr"]], math.inf),
+            ("eps", [group["eps"]], 1),
+            ("betas", group["betas"], 1),
+        ):
+            if not all(type(number) in (int, float) and 0 <= number < most for number in numbers):
+                raise ValueError(f"{name} is {group[name]!r:.40}")
+        if len(group["betas"]) != 2:
+            raise ValueError(f"there are {len(group['betas'])} betas")
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter)
+            for name, shape in (
+                (("step", ()), ("exp_avg", parameter.shape), ("exp_avg_sq", parameter.shape)) if state else ()
+            ):
+                if state[name].shape != shape or state[name].dtype != torch.float32:
+                    raise ValueError(f"{name} has other sizes than its parameter")

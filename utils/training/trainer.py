@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.checkpoints import Metadata, write_checkpoint
+from utils.checkpoints import Checkpoint, Metadata, write_checkpoint
 from utils.device import peak_memory
 from utils.distributed import DistInfo
 from utils.errors import UserError, make_folder
@@ -49,6 +49,11 @@ class BatchSource(Protocol):
 
     def validation(self, count: int) -> Iterator[dict[str, torch.Tensor]]:
         """This process's part of `count` samples, which are always the same."""
+
+
+_DAMAGES = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+"""What PyTorch and Python raise where they are given a value of another kind."""
+_MAX_STEP = 1 << 53  # a whole number in every format of logs
 
 
 @dataclass
@@ -120,22 +125,36 @@ class Trainer:
                 logger.info(f"no checkpoint in {self.settings.result_path} yet: the training starts from the beginning")
             return False
         check_metadata(checkpoint, self.metadata, RESULT_OPTION)
-        self.networks.resume(checkpoint, RESULT_OPTION)
-        epoch = checkpoint.epoch or self.settings.start_epoch
-        earlier = {"epoch": epoch, "step": (epoch - 1) * self.data.steps_per_epoch}  # of a published checkpoint
-        self.state = TrainState(**(earlier | checkpoint.extra.get("position", {})))
+        try:
+            self._take_over(checkpoint)
+        except _DAMAGES as error:  # nothing in a file is sure to be of the right kind
+            raise UserError(
+                f"{RESULT_OPTION}: {checkpoint.path} is damaged, a training cannot go on from it ({error}); remove it, "
+                "and --resume takes the one before"
+            ) from error
         if self.state.step_in_epoch > self.data.steps_per_epoch:
             raise UserError(
                 f"{RESULT_OPTION}: {checkpoint.path} was written at step {self.state.step_in_epoch} of an epoch, "
                 f"which has only {self.data.steps_per_epoch} now; use the same data, --batch_size and --augment_num"
             )
+        self._saved_step = self.state.step
+        logger.info(f"resuming from {checkpoint.path}: epoch {self.state.epoch}, step {self.state.step}")
+        return True
+
+    def _take_over(self, checkpoint: Checkpoint) -> None:
+        """Take over networks, optimizers, position and random state; raises _DAMAGES where they are none."""
+        self.networks.resume(checkpoint, RESULT_OPTION)
+        epoch = checkpoint.epoch or self.settings.start_epoch
+        earlier = {"epoch": epoch, "step": (epoch - 1) * self.data.steps_per_epoch}  # of a published checkpoint
+        state = TrainState(**(earlier | checkpoint.extra.get("position", {})))
+        for name, value in asdict(state).items():
+            if type(value) is not int or not 0 <= value < _MAX_STEP:
+                raise ValueError(f"{name} is {value!r:.40}")
+        self.state = state
         if "random_state" in checkpoint.extra:
             torch.set_rng_state(checkpoint.extra["random_state"])
         if "device_random_state" in checkpoint.extra and self.networks.device.type == "cuda":
             torch.cuda.set_rng_state(checkpoint.extra["device_random_state"], self.networks.device)
-        self._saved_step = self.state.step
-        logger.info(f"resuming from {checkpoint.path}: epoch {self.state.epoch}, step {self.state.step}")
-        return True
 
     def run(self, options: dict[str, Any] | None = None) -> None:
         """Train; `options` are recorded in the log.

@@ -1,5 +1,7 @@
 """Networks in training: memory layout and moving averages."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from golden.networks import (
@@ -7,6 +9,10 @@ from golden.networks import (
     uniform_tensor,
 )
 from helpers.training_steps import trained
+
+from utils.checkpoints import Checkpoint
+from utils.errors import UserError
+from utils.training.networks import TrainingNetworks
 
 
 def test_channels_last_is_a_layout_and_nothing_else():
@@ -40,3 +46,47 @@ def test_the_average_has_averaged_statistics_and_whole_indices():
     average = networks.eval_module("net_g")
     assert average.running_mean.tolist() == pytest.approx([1.01, 1.01])
     assert average.place.tolist() == [-1, 5] and average.num_batches_tracked == 2
+
+
+def adam_state() -> dict:
+    return {
+        "state": {0: {"step": torch.ones(()), "exp_avg": torch.zeros(1, 1), "exp_avg_sq": torch.zeros(1, 1)}},
+        "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "params": [0]}],
+    }
+
+
+def resume(optimizer) -> TrainingNetworks:
+    networks = trained({"net_g": torch.nn.Linear(1, 1, bias=False)})
+    state = {"net_g": {"weight": torch.ones(1, 1)}}
+    networks.resume(Checkpoint(Path("one.pth"), state, optimizers={"net_g": optimizer}), "--result_path")
+    return networks
+
+
+def test_an_optimizer_of_another_version_is_resumed():
+    assert resume(adam_state()).optimizer_steps["net_g"].optimizer.param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("param_groups",), 3),
+        (("param_groups", 0, "lr"), "x"),
+        (("param_groups", 0, "eps"), float("nan")),
+        (("param_groups", 0, "betas"), None),
+        (("param_groups", 0, "betas"), (0.9, 0.9, 0.9)),
+        (("state",), []),
+        (("state", 0), None),
+        (("state", 0, "exp_avg"), torch.zeros(7)),
+        (("state", 0, "exp_avg"), "x"),
+        (("state", 0, "step"), torch.zeros(3)),
+        ((), [1]),
+    ],
+)
+def test_what_stands_in_an_optimizer_is_not_believed(place, value):
+    state = holder = {"optimizer": adam_state()}
+    *way, last = ("optimizer", *place)
+    for key in way:
+        holder = holder[key]
+    holder[last] = value
+    with pytest.raises(UserError, match=r"^--result_path: one.pth: the optimizer of net_g does not fit .*; start"):
+        resume(state["optimizer"])
