@@ -12,16 +12,17 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import numpy as np  # noqa: E402
-from helpers.forked import Ended, preload, run_forked  # noqa: E402
+from helpers.forked import Ended, Fault, preload, run_forked  # noqa: E402
 from helpers.mutations import ODD_NUMBERS, ODD_TOKENS, damage_file, put_something_else  # noqa: E402
 
 SECONDS = 90 * float(os.environ.get("DINET_TEST_SLACK", "1"))
@@ -29,6 +30,7 @@ SECONDS = 90 * float(os.environ.get("DINET_TEST_SLACK", "1"))
 MORE_BYTES = 3 << 30
 PEAK_BYTES = 5 << 30
 RESULTS = "out"
+LONGEST_NAME = 255  # bytes, of most file systems
 ODD_NAMES = (
     b"x" * 251, b"%d", b"a%03d", b"-x", b"a:b", b"a\nb", b"a b", b"\xff\xfe\xfd", "ä漢字🎬".encode(), b"file:a",
     b"*?[a]", b"'\"$(touch pwned)", b".hidden", b"a" * 120 + "é".encode() * 60, b"concat:a|b", b"pipe:0", b"~",
@@ -37,6 +39,9 @@ ODD_NAMES = (
 TRAINING = ("--train_data", "set/training_json.json", "--result_path", RESULTS, "--mouth_region_size", "32",
             "--batch_size", "2", "--augment_num", "2", "--max_steps", "1", "--num_workers", "0")  # fmt: skip
 DINET = ("--D_num_blocks", "3", "--D_block_expansion", "8", "--feature_channel", "8")
+BENCHMARKED = ("--source_video_path", "face.mp4", "--driving_audio_path", "speech.wav", "--seconds", "0.2",
+               "--device", "cpu", "--json_path", f"{RESULTS}/figures.json")  # fmt: skip
+RESUMED = "resumed"
 TEMPLATES: dict[str, list[tuple[str, ...]]] = {
     "inference": [
         ("--source_video_path", source, "--driving_audio_path", audio, "--pretrained_clip_DINet_path", "narrow.pth",
@@ -60,7 +65,11 @@ TEMPLATES: dict[str, list[tuple[str, ...]]] = {
     ],
     "train_syncnet": [TRAINING],
     "train_audio_encoder": [(*TRAINING, "--openface_landmark_dir", "landmarks")],
-    "train_mouth_reader": [(*TRAINING, "--openface_landmark_dir", "landmarks")],
+    "train_mouth_reader": [
+        (*TRAINING, "--openface_landmark_dir", "landmarks"),
+        (*(RESUMED if word == RESULTS else word for word in TRAINING), "--openface_landmark_dir", "landmarks",
+         "--max_steps", "3", "--resume"),
+    ],
     "train_DINet_frame": [
         (*TRAINING, *DINET, "--perceptual_weights", "vgg.pth"),
         (*TRAINING, *DINET, "--perceptual_weights", "vgg.pth", "--coarse2fine", "--coarse_model_path", "full.pth"),
@@ -68,6 +77,15 @@ TEMPLATES: dict[str, list[tuple[str, ...]]] = {
     "train_DINet_clip": [
         (*TRAINING, *DINET, "--perceptual_weights", "vgg.pth", "--pretrained_frame_DINet_path", "full.pth",
          "--pretrained_syncnet_path", "sync.pth"),
+    ],
+    "benchmark": [
+        ("stream", *BENCHMARKED, "--pretrained_clip_DINet_path", "narrow.pth"),
+        ("inference", *BENCHMARKED, "--checkpoint", "narrow.pth", "--mouth_region_size", "64", "--rounds", "1",
+         "--without_published"),
+    ],
+    "app": [
+        ("--port", "0", "--host", "127.0.0.1", "--page_dir", f"{RESULTS}/page", "--pretrained_clip_DINet_path",
+         "narrow.pth", "--max_upload_mb", "5", "--max_waiting", "3", "--keep_minutes", "5", "--crf", "30"),
     ],
     "evaluate": [
         ("--generated", "face.mkv", "--reference", "face.mp4", "--result_dir", RESULTS, "--landmark_dir", "cache",
@@ -78,9 +96,11 @@ TEMPLATES: dict[str, list[tuple[str, ...]]] = {
          "--json_path", f"{RESULTS}/json/set.json"),
     ],
 }  # fmt: skip
+FAULTS = {"app": Fault(signal.SIGTERM, signal_text="the page: ")}
+"""The page serves until it is asked to end."""
 SHARES = {  # of the inputs; the scripts that start processes take longest
-    "inference": 50, "export_weights": 12, "train_DINet_frame": 10, "train_DINet_clip": 6, "train_syncnet": 8,
-    "train_audio_encoder": 4, "train_mouth_reader": 4, "evaluate": 3, "data_processing": 3,
+    "inference": 44, "export_weights": 12, "train_DINet_frame": 10, "train_DINet_clip": 6, "train_syncnet": 8,
+    "train_audio_encoder": 3, "train_mouth_reader": 8, "evaluate": 3, "data_processing": 3, "benchmark": 2, "app": 1,
 }  # fmt: skip
 
 
@@ -103,13 +123,15 @@ def write_samples(folder: Path) -> None:
     from helpers.videos import convert_sound
 
     from models.dinet import DINet
+    from models.lip_regressor import LipShapeRegressor
     from models.syncnet import SyncNet
-    from utils.checkpoints import Metadata, write_checkpoint
+    from utils.checkpoints import LIP_REGRESSOR, Metadata, write_checkpoint
     from utils.face.openface_csv import write_openface_csv
     from utils.face.tracker import FaceTracker
     from utils.media.images import write_png
     from utils.media.video_reader import VideoReader
     from utils.media.yuv import rgb_patch
+    from utils.training.optimizer import make_optimizer
 
     torch.manual_seed(0)
     write_speech(folder / "speech.wav", 0.2)
@@ -137,6 +159,16 @@ def write_samples(folder: Path) -> None:
     write_checkpoint(folder / "full.pth", {"net_g": generator, "net_g_ema": generator}, {"net_g": optimizer}, 2, small)
     write_checkpoint(folder / "sync.pth", {"net": SyncNet(15, 80, 128)}, {}, 1, Metadata(32, "mel", 80, 4))
     write_perceptual_weights(folder / "vgg.pth")
+    (folder / RESUMED).mkdir()
+    for name, position in (("1_step_1", (1, 1, 1)), ("1", (2, 0, 2))):
+        network = LipShapeRegressor()
+        optimizer = make_optimizer(network, 1e-4)
+        sum(parameter.sum() for parameter in network.parameters()).backward()
+        optimizer.step()
+        content = {LIP_REGRESSOR: network}, {LIP_REGRESSOR: optimizer}, position[0], Metadata(32)
+        extra = {"position": dict(zip(("epoch", "step_in_epoch", "step"), position, strict=True)), "scalers": {},
+                 "random_state": torch.get_rng_state()}  # fmt: skip
+        write_checkpoint(folder / RESUMED / f"mouth_reader_model_epoch_{name}.pth", *content, extra)
     write_training_set(folder / "set", videos=2, clips=3)
     json_path = folder / "set" / "training_json.json"
     json_path.write_text(json_path.read_text().replace(folder.as_posix() + "/", ""))
@@ -182,9 +214,14 @@ def make_input(folder: Path, random: np.random.Generator, scripts: list[str]) ->
     templates = TEMPLATES[script]
     arguments: list = list(templates[int(random.integers(len(templates)))])
     files = [index for index, word in enumerate(arguments) if not word.startswith("--") and (folder / word).is_file()]
+    kept = (
+        [f"{RESUMED}/{path.name}" for path in sorted((folder / RESUMED).glob("*.pth"))]
+        if "--resume" in arguments
+        else []
+    )
     kind = random.random()
     if kind < 0.62 and files:
-        chosen = arguments[int(random.choice(files))]
+        chosen = str(random.choice(kept or [arguments[index] for index in files]))
         if chosen.endswith("training_json.json") and random.random() < 0.5:
             parts = sorted(path for path in (folder / "set").rglob("*") if path.is_file())
             chosen = str(parts[int(random.integers(len(parts)))].relative_to(folder))
@@ -196,8 +233,8 @@ def make_input(folder: Path, random: np.random.Generator, scripts: list[str]) ->
     if kind < 0.72 and files:
         index = int(random.choice(files))
         old = arguments[index]
-        name = ODD_NAMES[int(random.integers(len(ODD_NAMES)))] + Path(old).suffix.encode()
-        name = name[: 255 - len(Path(old).suffix)] if len(name) > 255 else name
+        ending = Path(old).suffix.encode()
+        name = ODD_NAMES[int(random.integers(len(ODD_NAMES)))][: LONGEST_NAME - len(ending)] + ending
         os.rename(os.fsencode(folder / old), os.path.join(os.fsencode(folder), name))  # noqa: PTH104, PTH118
         arguments[index] = b"./" + name if name.startswith(b"-") else name
         return Input(script, arguments, f"{old} is called {name!r}")
@@ -205,15 +242,17 @@ def make_input(folder: Path, random: np.random.Generator, scripts: list[str]) ->
     values = [index for index in values if not arguments[index].startswith("--")]
     index = int(random.choice(values))
     option, old = arguments[index - 1], arguments[index]
+    is_place = bool(re.search("_dir|result|json_path", option))
     if old.replace(".", "").isdigit():
         value = str(random.choice(ODD_NUMBERS))
     elif random.random() < 0.5 and (folder / old).is_file():
         put_something_else(folder / old, random)
         return Input(script, arguments, f"{option} is something else")
     else:
-        value = str(random.choice([token for token in ODD_TOKENS if "\0" not in token and "\ud800" not in token]))
+        impossible = ["\0", "\ud800"] + (["/", ".."] if is_place else [])  # nothing is written outside `folder`
+        value = str(random.choice([token for token in ODD_TOKENS if token not in impossible]))
     arguments[index] = value
-    return Input(script, arguments, f"{option} {value[:40]!r}", bool(re.search("_dir|result|json_path", option)))
+    return Input(script, arguments, f"{option} {value[:40]!r}", is_place)
 
 
 def prints(folder: Path) -> dict[str, str]:
@@ -221,7 +260,7 @@ def prints(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name.split("/")[0] in (RESULTS, "cache", "asserts"):
+        if name.split("/")[0] in (RESULTS, RESUMED, "cache", "asserts"):
             continue
         if path.is_symlink():
             found[name] = f"-> {os.readlink(path)}"  # noqa: PTH115
@@ -233,7 +272,7 @@ def prints(folder: Path) -> dict[str, str]:
 def judge(made: Input, ended: Ended, before: dict[str, str], folder: Path) -> str | None:
     """What is wrong with the way a script ended; None if nothing."""
     lines = [line for line in ended.errors.splitlines() if line.strip()]
-    errors = [line for line in lines if re.search(rf"^{made.script}\.py: error: ", line)]
+    errors = [line for line in lines if re.search(rf"^{made.script}\.py( \w+)?: error: ", line)]
     if ended.out_of_time:
         return f"did not end in {SECONDS} s"
     if ended.status < 0:
@@ -252,6 +291,8 @@ def judge(made: Input, ended: Ended, before: dict[str, str], folder: Path) -> st
         return "named no way out"
     if ended.status == 1 and not re.search(r"failed|skipped", ended.errors):
         return "ended with status 1 without a word"
+    if ended.left_running:
+        return f"left a process running: {ended.left_running[0][:100]}"
     after = prints(folder)
     if made.elsewhere:
         after = {name: content for name, content in after.items() if name in before}
@@ -263,6 +304,14 @@ def judge(made: Input, ended: Ended, before: dict[str, str], folder: Path) -> st
     return None
 
 
+def run_script(made: Input, folder: Path) -> Ended:
+    """Run a script under the limits; the page is asked to end once it serves."""
+    fault = FAULTS.get(made.script, Fault())
+    ended = run_forked(made.script, made.arguments, folder, seconds=SECONDS, more_bytes=MORE_BYTES, fault=fault)
+    served = fault.signal_number and ended.status == 128 + fault.signal_number and fault.signal_text in ended.errors
+    return replace(ended, status=0) if served else ended
+
+
 def run_input(samples: Path, seed: int, number: int, scripts: list[str], keep: Path | None = None) -> tuple:
     """Run one input; returns (input, how it ended, what is wrong or None)."""
     random = np.random.default_rng((seed, number))
@@ -271,7 +320,7 @@ def run_input(samples: Path, seed: int, number: int, scripts: list[str], keep: P
         shutil.copytree(samples, folder, dirs_exist_ok=True)
         made = make_input(folder, random, scripts)
         before = prints(folder)
-        ended = run_forked(made.script, made.arguments, folder, SECONDS, MORE_BYTES)
+        ended = run_script(made, folder)
         return made, ended, judge(made, ended, before, folder)
 
 
@@ -285,7 +334,7 @@ def run_undamaged(samples: Path, scripts: list[str]) -> int:
                 shutil.copytree(samples, folder, dirs_exist_ok=True)
                 before = prints(folder)
                 made = Input(script, list(arguments), "nothing")
-                ended = run_forked(script, made.arguments, folder, SECONDS, MORE_BYTES)
+                ended = run_script(made, folder)
                 problem = judge(made, ended, before, folder) or (f"status {ended.status}" if ended.status else None)
                 failed += problem is not None
                 print(
