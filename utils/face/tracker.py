@@ -3,19 +3,22 @@
 dlib's predictor is run on an upright patch of constant size that is cut out where the face was in the frame before;
 that is faster and steadier than its face detector on every frame. The detector searches the whole image at the
 start, after cuts, and once per second for new faces, and checks on the patch that the face is still there.
+
+Two trackers that begin at different frames soon agree to the last bit, so that parts of a video can be tracked at the
+same time (utils.face.parallel): patches are cut on a grid of poses, and searches and checks have fixed frame numbers.
 """
 
 import importlib.util
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from utils.errors import UserError
-from utils.face.landmarks import LEFT_EYE, POINTS, RIGHT_EYE, LandmarkTable
-from utils.media.shots import shot_ranges
+from utils.face.landmarks import LandmarkTable
+from utils.face.tracks import FaceTrack, Pose, box_overlap, face_box, landmark_table, pose_of
 
 PREDICTOR_PATCH = 200
 """Side of the face in the patch that the predictor sees, in pixels."""
@@ -31,12 +34,18 @@ AVERAGED_BOX = (-0.03, 0.8)
 """A second box whose prediction is averaged with that of the first. Chosen on OpenFace's landmarks of a clip: against
 the detector's own box, half the jitter after smoothing, and a lip opening that correlates with 0.86, not 0.83."""
 
+POSE_GRID = 0.01
+"""Patches are cut at poses of a grid, so that small differences between two trackers die out within a few frames:
+steps of the centre, as a fraction of the face's side, and of the side (ratio of neighbours - 1)."""
+ANGLE_GRID = 0.02
+"""Steps of the rotation, in radians."""
+
 VERIFY_FRAMES = 5
-"""Frames between two checks of a tracked face by the detector."""
+"""A tracked face is checked by the detector at the multiples of this frame number."""
 LOST_FRAMES = 15
 """A face that the detector has not confirmed for longer is lost, together with its frames since then."""
 SEARCH_FRAMES = 3
-"""Frames between two searches while no face is known."""
+"""While no face is known, a search takes place at the multiples of this frame number."""
 SEARCH_SIZES = (640, 1280, 2560)
 """Longer side in pixels of the image that is searched. The detector finds faces of at least 80 pixels; the larger sizes
 are slow and find small faces if there are no others."""
@@ -53,8 +62,6 @@ MIN_FACE = 30
 CUT_DIFFERENCE = 20.0
 """Mean change of luminance (of 255) between frames that makes the tracker search again."""
 
-SMOOTHING_SECONDS = 0.026
-"""Standard deviation of the Gaussian over time: symmetric, hence without lag, and small, to keep the lips' motion."""
 _SHAPE_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
@@ -78,31 +85,14 @@ def model_file(name: str) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class _Pose:
-    """An upright square round a face: centre (x, y), side and rotation (radians) in pixels of the frame."""
-
-    centre: np.ndarray
-    side: float
-    angle: float
-
-    def near(self, other: "_Pose") -> bool:
-        """Whether the predictor's answer would hardly change from one pose to the other."""
-        moved = np.hypot(*(self.centre - other.centre))
-        return moved < 0.06 * other.side and abs(self.side / other.side - 1) < 0.08
+def _on_grid(pose: Pose) -> Pose:
+    """The nearest pose of the grid."""
+    side = float(np.exp(round(np.log(pose.side) / POSE_GRID) * POSE_GRID))
+    cell = POSE_GRID * side
+    return Pose(np.round(pose.centre / cell) * cell, side, round(pose.angle / ANGLE_GRID) * ANGLE_GRID)
 
 
-def _pose(points: np.ndarray) -> _Pose:
-    """Pose of landmarks [68, 2], in the proportions of the boxes that dlib's predictor was trained on."""
-    eyes = points[RIGHT_EYE].mean(axis=0) - points[LEFT_EYE].mean(axis=0)
-    angle = float(np.arctan2(eyes[1], eyes[0]))
-    centre = points.mean(axis=0)
-    spread = float(np.sqrt(((points - centre) ** 2).sum(axis=1).mean()))
-    up = np.array([np.sin(angle), -np.cos(angle)])
-    return _Pose(centre + 0.15 * spread * up, 2.7 * spread, angle)
-
-
-def _cut_patch(luma: np.ndarray, pose: _Pose, face_side: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
+def _cut_patch(luma: np.ndarray, pose: Pose, face_side: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
     """The pose upright in the middle of a square patch, and the affine map [2, 3] from frame to patch."""
     side = int(face_side * (1 + 2 * margin))
     scale = face_side / pose.side
@@ -112,112 +102,124 @@ def _cut_patch(luma: np.ndarray, pose: _Pose, face_side: int, margin: float) -> 
     return cv2.warpAffine(luma, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), matrix
 
 
-@dataclass
-class _Face:
-    """A tracked face. `pending` are frames that the detector has not confirmed yet."""
+@dataclass(frozen=True)
+class TrackerState:
+    """What a tracker goes on from after `frame`, where the detector has just confirmed all faces: for each, the index
+    of its track and its landmarks [68, 2]."""
 
-    number: int
-    points: np.ndarray
-    confirmed_frame: int
-    frames: list[tuple[int, float, np.ndarray]] = field(default_factory=list)
-    pending: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    frame: int
+    faces: list[tuple[int, np.ndarray]]
 
-    def confirm(self, frame: int, score: float) -> None:
-        """Accept all frames up to this one."""
-        self.confirmed_frame = frame
-        self.frames += [(number, score, points) for number, points in self.pending]
-        self.pending.clear()
+    def matches(self, other: "TrackerState") -> list[tuple[int, int]] | None:
+        """Pairs of tracks (this tracker's, the other's) if the two find the same from now on, else None."""
+        mine, theirs = (sorted((points.tobytes(), index) for index, points in each.faces) for each in (self, other))
+        if self.frame != other.frame or [key for key, _ in mine] != [key for key, _ in theirs]:
+            return None
+        return [(index, their_index) for (_, index), (_, their_index) in zip(mine, theirs, strict=True)]
+
+
+@dataclass(frozen=True)
+class DetectorModels:
+    """dlib's face detector, its landmark predictor, and its type of boxes (left, top, right, bottom)."""
+
+    detector: Callable
+    predictor: Callable
+    rectangle: type
+
+
+def load_models() -> DetectorModels:
+    """Load dlib and its models, 95 MB.
+
+    Raises:
+        DetectorMissingError: dlib or its models are not installed.
+    """
+    try:
+        import dlib
+    except ImportError:
+        raise DetectorMissingError("landmarks cannot be detected: dlib is missing; pip install dlib-bin") from None
+    predictor = dlib.shape_predictor(str(model_file(_SHAPE_PREDICTOR)))
+    return DetectorModels(dlib.get_frontal_face_detector(), predictor, dlib.rectangle)
 
 
 class FaceTracker:
     """Landmarks of all faces of a video, frame by frame.
 
+    `tracks` are the faces found so far, in the order in which they were found.
+
     Args:
         rate: frames per second.
         max_faces: faces tracked at a time, the largest first.
+        first_frame: number of the first frame that `add` is given.
+        models: None loads them.
 
     Raises:
         DetectorMissingError: dlib or its models are not installed.
     """
 
-    def __init__(self, rate: float, max_faces: int = 4):
-        try:
-            import dlib
-        except ImportError:
-            raise DetectorMissingError("landmarks cannot be detected: dlib is missing; pip install dlib-bin") from None
-        self._dlib = dlib
+    def __init__(self, rate: float, max_faces: int = 4, first_frame: int = 0, models: DetectorModels | None = None):
+        models = models or load_models()
+        self._detector, self._predictor, self._rectangle = models.detector, models.predictor, models.rectangle
         self._rate = rate
         self._max_faces = max_faces
-        self._detector = dlib.get_frontal_face_detector()
-        self._predictor = dlib.shape_predictor(str(model_file(_SHAPE_PREDICTOR)))
-        self._frame = 0
-        self._next_search = 0
-        self._next_deep_search = 0
+        self._first_frame = self._frame = first_frame
+        self._search_period = max(1, round(rate))
+        self._deep_search_period = SEARCH_FRAMES * max(1, round(DEEP_SEARCH_SECONDS * rate / SEARCH_FRAMES))
         self._luma: np.ndarray | None = None
         self._thumbnail: np.ndarray | None = None
-        self._faces: list[_Face] = []
-        self._lost: list[_Face] = []
+        self._active: list[FaceTrack] = []
+        self.tracks: list[FaceTrack] = []
 
-    def add(self, luma: np.ndarray) -> None:
-        """Take the next frame, uint8 [H, W]."""
+    def add(self, luma: np.ndarray) -> TrackerState | None:
+        """Take the next frame, uint8 [H, W].
+
+        Returns:
+            The tracker's state if another tracker may agree with it here, else None.
+        """
         luma = np.ascontiguousarray(luma)
+        fresh = self._frame == self._first_frame
         if self._is_cut(luma):
             self._leave_shot()
-            self._next_search = self._next_deep_search = self._frame
-        for face in list(self._faces):
-            self._follow(face, luma)
-        if self._frame >= self._next_search:
-            self._search(luma)
+            fresh = True
+        known = len(self._active)
+        for track in list(self._active):
+            self._follow(track, luma)
+        lost = len(self._active) < known
+        period = self._search_period if self._active else SEARCH_FRAMES
+        if fresh or lost or self._frame % period == 0:
+            self._search(luma, deep=fresh or self._frame % self._deep_search_period == 0)
         self._luma = luma
         self._frame += 1
+        if any(track.pending for track in self._active):
+            return None
+        return TrackerState(self._frame - 1, [(self.tracks.index(track), track.points) for track in self._active])
 
     def finish(self, shots: Sequence[int] | np.ndarray = (0,)) -> LandmarkTable:
         """Landmarks of all frames so far, smoothed inside the shots that begin at the frames `shots`, int [S].
 
-        Frames without a face have a row with `success` false, as OpenFace writes them. Values are rounded as those of
-        an OpenFace csv, so that a run that reads the csv gives the same result.
+        Frames without a face have a row with `success` false, as OpenFace writes them.
         """
-        self._leave_shot()
-        seen = sorted((face for face in self._lost if face.frames), key=lambda face: face.number)
-        rows = [(frame, face.number, score, points) for face in seen for frame, score, points in face.frames]
-        frame, number = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
-        number = np.unique(number, return_inverse=True)[1]  # without the numbers of false detections
-        confidence = np.array([1 / (1 + np.exp(-2 - 2 * row[2])) for row in rows])
-        points = np.array([row[3] for row in rows], np.float64).reshape(-1, POINTS, 2)
-        for face_number in np.unique(number):
-            mine = np.flatnonzero(number == face_number)
-            for shot in shot_ranges(shots, self._frame):
-                inside = mine[(frame[mine] >= shot.start) & (frame[mine] < shot.stop)]
-                for run in np.split(inside, np.flatnonzero(np.diff(frame[inside]) > 1) + 1):
-                    points[run] = self._smooth(points[run])
-        empty = np.setdiff1d(np.arange(self._frame), frame)
-        frame = np.concatenate([frame, empty])
-        number = np.concatenate([number, np.zeros_like(empty)])
-        confidence = np.concatenate([confidence, np.zeros(len(empty))])
-        points = np.concatenate([points, np.zeros((len(empty), POINTS, 2))]).astype(np.float32)
-        order = np.lexsort((number, frame))
-        return LandmarkTable(
-            frame=frame[order],
-            face_id=number[order],
-            confidence=np.round(confidence[order], 2),
-            success=np.repeat([True, False], [len(frame) - len(empty), len(empty)])[order],
-            points=np.round(points[order].astype(np.float64), 2).astype(np.float32),
-        )
+        self.leave()
+        return landmark_table(self.tracks, shots, self._frame, self._rate)
 
-    def _smooth(self, points: np.ndarray) -> np.ndarray:
-        """Gaussian over time of successive frames [T, 68, 2]."""
-        sigma = SMOOTHING_SECONDS * self._rate
-        reach = int(np.ceil(4 * sigma))
-        if len(points) < 3:
-            return points
-        weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-        weights /= weights.sum()
-        # Mirrored through the end points, so that motion continues beyond the ends.
-        reach = min(reach, len(points) - 1)
-        weights = weights[len(weights) // 2 - reach : len(weights) // 2 + reach + 1]
-        padded = np.pad(points, ((reach, reach), (0, 0), (0, 0)), mode="reflect", reflect_type="odd")
-        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
-        return windows @ (weights / weights.sum())
+    def resume(self, state: TrackerState, luma: np.ndarray) -> None:
+        """Go on from the state of another tracker and its frame, uint8 [H, W]; the tracks begin there, in its order."""
+        luma = np.ascontiguousarray(luma)
+        self._first_frame = -1
+        self._is_cut(luma)
+        self._luma, self._frame = luma, state.frame + 1
+        for _, points in state.faces:
+            track = FaceTrack(state.frame, points, points, state.frame)
+            self.tracks.append(track)
+            self._active.append(track)
+
+    @property
+    def next_frame(self) -> int:
+        """Number of the frame that `add` takes next."""
+        return self._frame
+
+    def leave(self) -> None:
+        """End all tracks, as at the end of a video."""
+        self._leave_shot()
 
     def _is_cut(self, luma: np.ndarray) -> bool:
         step = max(1, max(luma.shape) // THUMBNAIL_SOURCE)  # averaging over all of a large frame takes milliseconds
@@ -227,88 +229,86 @@ class FaceTracker:
 
     def _leave_shot(self) -> None:
         """Lose all faces, after a last check in the frame before this one."""
-        for face in self._faces:
-            if face.pending:
-                score = self._score(self._luma, face.points)
+        for track in self._active:
+            if track.pending:
+                score = self._score(self._luma, track.points)
                 if score > KNOWN_FACE_SCORE:
-                    face.confirm(face.pending[-1][0], score)
-        self._lose(self._faces)
+                    track.confirm(track.pending[-1][0], score)
+        self._lose(self._active)
 
-    def _lose(self, faces: list[_Face]) -> None:
-        for face in list(faces):
-            face.pending.clear()
-            self._faces.remove(face)
-            self._lost.append(face)
+    def _lose(self, tracks: list[FaceTrack]) -> None:
+        for track in list(tracks):
+            track.pending.clear()
+            track.end = self._frame
+            self._active.remove(track)
 
-    def _predict(self, luma: np.ndarray, pose: _Pose, box: tuple[float, float]) -> np.ndarray:
+    def _predict(self, luma: np.ndarray, pose: Pose, box: tuple[float, float]) -> np.ndarray:
         """Landmarks [68, 2] in the frame, with a box given as (shift down, scale) of the pose's square."""
         patch, matrix = _cut_patch(luma, pose, PREDICTOR_PATCH, PREDICTOR_MARGIN)
         middle = len(patch) / 2
         shift, scale = box
         half, down = PREDICTOR_PATCH * scale / 2, middle + shift * PREDICTOR_PATCH
         sides = (middle - half, down - half, middle + half - 1, down + half - 1)
-        shape = self._predictor(patch, self._dlib.rectangle(*(round(side) for side in sides)))
+        shape = self._predictor(patch, self._rectangle(*(round(side) for side in sides)))
         found = np.array([(part.x, part.y) for part in shape.parts()], float)
         return (found - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
 
     def _locate(self, luma: np.ndarray, points: np.ndarray) -> np.ndarray | None:
         """Landmarks near the given ones [68, 2], or None where there is nothing like a face."""
-        pose = _pose(points)
+        pose = _on_grid(pose_of(points))
         for _ in range(3):
             before = pose
             points = self._predict(luma, pose, TRACKED_BOX)
-            pose = _pose(points)
-            if not MIN_FACE <= pose.side <= 2 * max(luma.shape):
+            found = pose_of(points)
+            if not MIN_FACE <= found.side <= 2 * max(luma.shape):
                 return None
+            pose = _on_grid(found)
             if pose.near(before):
                 break
         return (points + self._predict(luma, pose, AVERAGED_BOX)) / 2
 
-    def _follow(self, face: _Face, luma: np.ndarray) -> None:
-        points = self._locate(luma, face.points)
+    def _follow(self, track: FaceTrack, luma: np.ndarray) -> None:
+        points = self._locate(luma, track.points)
         if points is None:
-            self._lose([face])
-            self._next_search = min(self._next_search, self._frame)
+            self._lose([track])
             return
-        face.points = points
-        face.pending.append((self._frame, points))
-        waited = self._frame - face.confirmed_frame
-        if waited >= VERIFY_FRAMES:
+        track.points = points
+        track.pending.append((self._frame, points))
+        if self._frame % VERIFY_FRAMES == 0:
             score = self._score(luma, points)
             if score > KNOWN_FACE_SCORE:
-                face.confirm(self._frame, score)
-            elif waited > LOST_FRAMES:
-                self._lose([face])
-                self._next_search = min(self._next_search, self._frame)
+                track.confirm(self._frame, score)
+            elif self._frame - track.confirmed_frame > LOST_FRAMES:
+                self._lose([track])
 
     def _score(self, luma: np.ndarray, points: np.ndarray) -> float:
         """The detector's score of a face at these landmarks; -inf where it sees none."""
-        patch, _ = _cut_patch(luma, _pose(points), DETECTOR_PATCH, DETECTOR_MARGIN)
+        patch, _ = _cut_patch(luma, pose_of(points), DETECTOR_PATCH, DETECTOR_MARGIN)
         low = len(patch) / 2 - DETECTOR_PATCH / 2
         expected = np.array([low, low, low + DETECTOR_PATCH, low + DETECTOR_PATCH])
         boxes, scores, _ = self._detector.run(patch, 0, KNOWN_FACE_SCORE)
-        fitting = [s for box, s in zip(boxes, scores, strict=True) if _overlap(_sides(box), expected) > MIN_OVERLAP]
+        fitting = [s for box, s in zip(boxes, scores, strict=True) if box_overlap(_sides(box), expected) > MIN_OVERLAP]
         return max(fitting, default=-np.inf)
 
-    def _search(self, luma: np.ndarray) -> None:
-        """Search the whole image for faces that are not tracked yet."""
+    def _search(self, luma: np.ndarray, deep: bool) -> None:
+        """Search the whole image for faces that are not tracked yet; `deep`: at the larger sizes, too, if need be."""
         found = self._detect(luma, SEARCH_SIZES[0])
-        if not found and not self._faces and self._frame >= self._next_deep_search:
-            self._next_deep_search = self._frame + max(1, round(DEEP_SEARCH_SECONDS * self._rate))
+        if deep and not found and not self._active:
             found = next(filter(None, (self._detect(luma, size) for size in SEARCH_SIZES[1:])), [])
-        known = [_sides_of(face.points) for face in self._faces]
+        known = [face_box(track.points) for track in self._active]
         for sides in sorted(found, key=lambda sides: sides[0] - sides[2]):
-            if len(self._faces) >= self._max_faces or any(_overlap(sides, other) > MIN_OVERLAP / 2 for other in known):
+            overlaps = [box_overlap(sides, other) for other in known]
+            if len(self._active) >= self._max_faces or max(overlaps, default=0) > MIN_OVERLAP / 2:
                 continue
-            shape = self._predictor(luma, self._dlib.rectangle(*(round(side) for side in sides)))
+            shape = self._predictor(luma, self._rectangle(*(round(side) for side in sides)))
             points = self._locate(luma, np.array([(part.x, part.y) for part in shape.parts()], float))
             if points is None:
                 continue
             # It counts once the detector has seen it a second time: false detections rarely last.
-            number = self._number(points)
-            self._faces.append(_Face(number, points, self._frame, pending=[(self._frame, points)]))
-            known.append(_sides_of(points))
-        self._next_search = self._frame + (max(1, round(self._rate)) if self._faces else SEARCH_FRAMES)
+            track = FaceTrack(self._frame, points, points, self._frame, pending=[(self._frame, points)])
+            self._active.append(track)
+            self.tracks.append(track)
+            known.append(face_box(points))
 
     def _detect(self, luma: np.ndarray, size: int) -> list[np.ndarray]:
         """Boxes of faces (left, top, right, bottom), found in the image resized to a longer side of `size`."""
@@ -318,30 +318,7 @@ class FaceTracker:
         boxes, _, _ = self._detector.run(resized, 0, NEW_FACE_SCORE)
         return [_sides(box) / scale for box in boxes]
 
-    def _number(self, points: np.ndarray) -> int:
-        """face_id of a face found: that of a lost one in the same place, else a new one."""
-        taken = {face.number for face in self._faces}
-        for face in reversed(self._lost):
-            if face.number not in taken and _overlap(_sides_of(points), _sides_of(face.points)) > MIN_OVERLAP:
-                return face.number
-        return max((face.number for face in (*self._lost, *self._faces)), default=-1) + 1
-
 
 def _sides(box: object) -> np.ndarray:
     """(left, top, right, bottom) of a dlib rectangle, right and bottom exclusive."""
     return np.array([box.left(), box.top(), box.right() + 1, box.bottom() + 1], float)
-
-
-def _sides_of(points: np.ndarray) -> np.ndarray:
-    """(left, top, right, bottom) of the square round landmarks [68, 2]."""
-    pose = _pose(points)
-    return np.concatenate([pose.centre - pose.side / 2, pose.centre + pose.side / 2])
-
-
-def _overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two boxes (left, top, right, bottom)."""
-    inner = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    if (inner <= 0).any():
-        return 0.0
-    shared = float(np.prod(inner))
-    return shared / (float(np.prod(first[2:] - first[:2])) + float(np.prod(second[2:] - second[:2])) - shared)

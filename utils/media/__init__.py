@@ -1,6 +1,8 @@
 """Files in and out: video, audio, images.
 
 video_reader.py  frames of a video or image file as YUV
+video_parts.py   parts of a video, for several processes
+video_joining.py parts encoded by several processes, joined
 video_track.py   packets, time stamps and rotation, as ffmpeg gives them
 video_writer.py  H.264 in MP4, with audio
 yuv.py           I420 planes, RGB patches of them, colour matrices

@@ -15,32 +15,27 @@ against each other."""
 MIN_CHANGE = 6.0
 """Minimum change of brightness at a cut, of 255. Jump cuts of a talking head measure 9 and more, other frames that
 stand out measure at most 6; PySceneDetect's default of 15 is made for colour and for films."""
+NEIGHBOURS = 2
+"""Frames before, and frames after a cut whose mean change it is compared with."""
 
 
 class ShotDetector:
-    """PySceneDetect's AdaptiveDetector on a stream of frames.
+    """Scene cuts in a stream of frames.
 
     A cut is a large change of brightness, also relative to the changes before and after it: camera motion and gestures
     are not detected as cuts.
 
     Args:
         rate: frames per second.
+
+    Attributes:
+        changes: how much each frame differs from the one before, see `shot_starts`; 0 for the first.
     """
 
     def __init__(self, rate: float):
-        # Imported here: PySceneDetect loads much that --help and a mistyped path do not need.
-        from scenedetect import FrameTimecode
-        from scenedetect.detectors import AdaptiveDetector
-
-        self._first = FrameTimecode(0, float(rate))
-        self._detector = AdaptiveDetector(
-            adaptive_threshold=CUT_RATIO,
-            min_content_val=MIN_CHANGE,
-            luma_only=True,
-            min_scene_len=max(1, round(MIN_SHOT_SECONDS * rate)),
-        )
-        self._count = 0
-        self._cuts: list[int] = []
+        self._rate = rate
+        self._last: np.ndarray | None = None
+        self.changes: list[float] = []
 
     def add(self, luma: np.ndarray) -> None:
         """Take the next frame, uint8 [H, W]."""
@@ -50,14 +45,32 @@ class ShotDetector:
         scale = DETECTION_WIDTH / max(luma.shape)
         size = tuple(max(8, round(side * min(1, scale))) for side in luma.shape[::-1])
         small = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
-        image = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)
-        for cut in self._detector.process_frame(self._first + self._count, image):
-            self._cuts.append(cut.frame_num)
-        self._count += 1
+        change = 0.0 if self._last is None else cv2.norm(small, self._last, cv2.NORM_L1) / small.size
+        self.changes.append(change)
+        self._last = small
 
     def starts(self) -> np.ndarray:
         """First frame of each shot so far, int [S], beginning with 0."""
-        return np.array([0, *self._cuts], dtype=np.int64)
+        return shot_starts(self.changes, self._rate)
+
+
+def shot_starts(changes: Sequence[float], rate: float) -> np.ndarray:
+    """First frame of each shot, int [S], beginning with 0: the rule of PySceneDetect's AdaptiveDetector.
+
+    Args:
+        changes: mean absolute difference of each frame's brightness from the frame before, of 255; 0 for the first.
+        rate: frames per second.
+    """
+    shortest = max(1, round(MIN_SHOT_SECONDS * rate))
+    starts = [0]
+    for frame in range(NEIGHBOURS, len(changes) - NEIGHBOURS):
+        change = changes[frame]
+        if change < MIN_CHANGE:
+            continue
+        around = [*changes[frame - NEIGHBOURS : frame], *changes[frame + 1 : frame + 1 + NEIGHBOURS]]
+        if change >= CUT_RATIO * sum(around) / len(around) and frame - starts[-1] >= shortest:
+            starts.append(frame)
+    return np.array(starts, dtype=np.int64)
 
 
 def shot_ranges(shots: Sequence[int] | np.ndarray, frame_count: int) -> list[slice]:

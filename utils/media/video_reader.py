@@ -26,6 +26,7 @@ from utils.media.video_track import (
     monotonic_runs,
     nominal_rate,
     orientation,
+    shown_at_ticks,
 )
 from utils.media.video_writer import EncoderSettings, VideoWriter
 from utils.media.yuv import (
@@ -191,7 +192,7 @@ class VideoReader:
         are returned.
         """
         for index, (time, picture) in enumerate(self._timed_pictures()):
-            yield Frame(self._i420(picture), index, time)
+            yield Frame(self.to_i420(picture), index, time)
 
     @property
     def times(self) -> np.ndarray:
@@ -207,10 +208,7 @@ class VideoReader:
         As ffmpeg's fps filter: a frame belongs to the tick nearest to its time, and is shown until the next one's.
         For a video of constant rate at its own rate this is 0 .. N-1. The last frame lasts one nominal frame.
         """
-        ticks = np.floor(self.times * float(rate) + 0.5 + 1e-6)  # halves go up; the rest is for floats just below one
-        duration = self.times[-1] + 1 / float(self.info.rate)
-        count = max(1, int(np.floor(duration * float(rate) + 0.5 + 1e-6)))
-        return np.searchsorted(ticks, np.arange(count), side="right") - 1
+        return shown_at_ticks(self.times, self.info.rate, rate)
 
     def play(self, order: Iterable[int]) -> Iterator[Frame]:
         """Yield frames by index, in any order of forward and backward runs; bit-identical to those of `frames`.
@@ -293,7 +291,7 @@ class VideoReader:
         if self._index is None:
             self._index = _Index(np.array(times), pts, prints, keys)
 
-    def _i420(self, picture: av.VideoFrame) -> np.ndarray:
+    def to_i420(self, picture: av.VideoFrame) -> np.ndarray:
         """Return uint8 [H * 3 // 2, W]: limited range, 8 bits, upright, even size (last row or column repeated)."""
         width, height = self._coded_size
         full_range = is_full_range(picture)
@@ -363,7 +361,7 @@ class _Cursor:
             if picture.pts != self._index.pts[index] or fingerprint(picture) != self._index.prints[index]:
                 break
             if index == wanted:
-                return self._reader._i420(picture)
+                return self._reader.to_i420(picture)
         raise _SeekError
 
     def _start(self) -> None:

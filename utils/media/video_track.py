@@ -44,6 +44,20 @@ def nominal_rate(average: Fraction | None, base: Fraction | None) -> Fraction:
     return Fraction(max(1, round(average)))
 
 
+def shown_at_ticks(times: np.ndarray, own_rate: Fraction, rate: Fraction) -> np.ndarray:
+    """Return which frame of a video is shown at each tick of a constant rate; see VideoReader.timeline.
+
+    Args:
+        times: seconds from the first frame, float64 [N], rising.
+        own_rate: frames per second of the video, for the duration of its last frame.
+        rate: ticks per second.
+    """
+    ticks = np.floor(times * float(rate) + 0.5 + 1e-6)  # halves go up; the rest is for floats just below one
+    duration = times[-1] + 1 / float(own_rate)
+    count = max(1, int(np.floor(duration * float(rate) + 0.5 + 1e-6)))
+    return np.searchsorted(ticks, np.arange(count), side="right") - 1
+
+
 class NoTrackError(Exception):
     """A file without a picture that could be decoded."""
 

@@ -477,7 +477,7 @@ def test_play_holds_a_bounded_number_of_frames(request, monkeypatch, source):
         nonlocal alive
         alive -= 1
 
-    convert = VideoReader._i420
+    convert = VideoReader.to_i420
 
     def counted(self: VideoReader, picture: av.VideoFrame) -> np.ndarray:
         nonlocal alive, most
@@ -487,7 +487,7 @@ def test_play_holds_a_bounded_number_of_frames(request, monkeypatch, source):
         weakref.finalize(yuv, died)
         return yuv
 
-    monkeypatch.setattr(VideoReader, "_i420", counted)
+    monkeypatch.setattr(VideoReader, "to_i420", counted)
     reader = VideoReader(request.getfixturevalue(source))
     assert sum(1 for _ in reader.play(forward_backward(150, 700))) == 700
     gc.collect()
