@@ -2,9 +2,8 @@
 
 import contextlib
 import logging
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +35,8 @@ FOLDER_OPTIONS = {
     "crop_face": "crop_face_dir",
 }
 """Option of the folder that each step writes to."""
+MOST_CLUSTER_VIDEOS = 256
+"""Videos in work at a time on a Dask cluster."""
 NAMES_FROM_FOLDER = {"extract_audio_feature": "audio_dir", "crop_face": "openface_landmark_dir"}
 """Steps that can start without videos, and the folder whose file names are used instead."""
 
@@ -112,11 +113,11 @@ def list_parts(annotation_path: Path, videos: dict[str, Path], report: "Report")
     ]
 
 
-def open_executor(work: WorkSettings, jobs: int) -> contextlib.AbstractContextManager[Executor]:
+def open_executor(work: WorkSettings) -> contextlib.AbstractContextManager[Executor]:
     """The processes that do the work."""
     if work.dask_scheduler:
         return dask_executor(work.dask_scheduler)
-    return local_executor(min(work.workers or usable_cores(), jobs))
+    return local_executor(work.workers or usable_cores())
 
 
 def file_size(path: Path) -> int:
@@ -128,9 +129,10 @@ def file_size(path: Path) -> int:
 
 
 def prepare_videos(sources: list["Source"], steps: list[str], data: DataSettings, work: WorkSettings) -> "Report":
-    """Take all videos through the steps, several at a time."""
+    """Take all videos through the steps, several at a time; a long one keeps all processes busy, too."""
     from tqdm import tqdm
 
+    from utils.data_processing.jobs import Jobs
     from utils.data_processing.report import Report
     from utils.data_processing.steps import prepare
 
@@ -140,9 +142,15 @@ def prepare_videos(sources: list["Source"], steps: list[str], data: DataSettings
         sources = [replace(source, video=source.video and source.video.absolute()) for source in sources]
     # The largest first: a long one at the end would leave the other cores idle.
     sources = sorted(sources, key=lambda source: file_size(source.video) if source.video else 0, reverse=True)
-    job = partial(prepare, steps=[step for step in steps if step != "generate_training_json"], settings=data)
-    with open_executor(work, len(sources)) as executor, tqdm(total=len(sources), unit="video") as bar:
-        for one in run_all(executor, job, sources):
+    steps = [step for step in steps if step != "generate_training_json"]
+    # Threads that only wait for the processes. They end after those, which may be ended in the middle of their work.
+    threads = ThreadPoolExecutor(MOST_CLUSTER_VIDEOS if work.dask_scheduler else work.workers or usable_cores())
+    with threads, open_executor(work) as executor, tqdm(total=len(sources), unit="video") as bar:
+
+        def prepare_one(source: "Source") -> Report:
+            return prepare(source, steps, data, Jobs(executor, source.name, bar.set_postfix_str))
+
+        for one in run_all(threads, prepare_one, sources):
             report.add(one)
             bar.update()
     remove_empty_staging([*(getattr(data, option) for option in FOLDER_OPTIONS.values()), data.feature_dir])

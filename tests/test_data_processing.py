@@ -57,9 +57,7 @@ def run_inline(monkeypatch, folder: Path, command: str) -> int:
     """Run data_processing.py in this process, without its pool; return the exit status or raise its UserError."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["data_processing.py", *shlex.split(command)])
-    monkeypatch.setattr(
-        data_processing, "open_executor", lambda options, jobs: contextlib.nullcontext(InlineExecutor())
-    )
+    monkeypatch.setattr(data_processing, "open_executor", lambda options: contextlib.nullcontext(InlineExecutor()))
     return data_processing.main()
 
 

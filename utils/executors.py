@@ -5,10 +5,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from utils.errors import UserError
 
@@ -16,6 +16,18 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _CONNECT_SECONDS = 15
+
+
+class RunJobs(Protocol):
+    """Runs one function on many jobs, perhaps at the same time in other processes."""
+
+    def __call__(self, function: Callable[..., Result], jobs: Sequence[tuple]) -> list[Result]:
+        """Return function(*job) of every job, in order."""
+
+
+def run_here(function: Callable[..., Result], jobs: Sequence[tuple]) -> list[Result]:
+    """RunJobs in this very process, one after the other."""
+    return [function(*job) for job in jobs]
 
 
 def usable_cores() -> int:

@@ -1,46 +1,36 @@
 """The steps of data preparation, for one video at a time. Each makes what is missing."""
 
-import errno
 import itertools
 import json
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from utils.data_processing.cached_results import CachedResult, StepResult, make_if_stale, read_record
-from utils.data_processing.clips import crop_clips
+from utils.data_processing.clips import ClipSettings, crop_clips
+from utils.data_processing.jobs import AbortRunError, Jobs, raise_disk_problem
+from utils.data_processing.landmark_detection import detect_landmarks
 from utils.data_processing.report import Report, Skip
 from utils.data_processing.settings import TRAINING_RATE, WHOLE_VIDEO, DataSettings, TimeSpan, frame_name
 from utils.data_processing.video_cutting import (
     check_even,
+    cut_video,
     link_or_copy,
-    load_audio,
     open_training_video,
     resample_video,
-    write_span,
 )
 from utils.errors import UserError, environment_problem, require_file
-from utils.face.analysis import find_shots, track_faces
-from utils.face.openface_csv import write_openface_csv
+from utils.face.analysis import find_shots
 from utils.face.tracker import DetectorMissingError
 from utils.files import atomic_path, file_fingerprint
 from utils.media.audio import load_waveform, write_wav
 from utils.media.images import write_jpeg
-from utils.media.video_reader import VideoReader
 from utils.media.yuv import rgb_patch
 from utils.speech.extractor import FeatureExtractor
-
-_DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-
-
-class AbortRunError(UserError):
-    """An error that affects every video (missing model, full disk); stops the run."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +46,23 @@ StepOutcome = list[tuple["Source", CachedResult]]
 """The videos for the next step, each with the result of this step."""
 
 
-def prepare(source: Source, steps: Sequence[str], settings: DataSettings) -> Report:
+def prepare(source: Source, steps: Sequence[str], settings: DataSettings, jobs: Jobs) -> Report:
     """Take a video through `steps`, in order. If a step fails, the later ones are left out for this video.
+
+    The work is done by `jobs`; this function waits for them.
 
     Raises:
         AbortRunError: an error that affects every video.
     """
-    cv2.setNumThreads(1)  # there is a process for every core
     report = Report()
     sources = [source]
     for step in steps:
         following: list[Source] = []
+        jobs.step = step
         for current in sources:
-            begin = time.perf_counter()
+            begin = jobs.seconds
             try:
-                for result, finished in _STEPS[step](current, settings):
+                for result, finished in _STEPS[step](current, settings, jobs):
                     count = report.steps[step]
                     count.made += finished.is_new
                     count.kept += not finished.is_new
@@ -80,7 +72,7 @@ def prepare(source: Source, steps: Sequence[str], settings: DataSettings) -> Rep
                     following.append(result)
             except Exception as error:
                 report.skips.append(_skip(current, step, error))
-            report.steps[step].seconds += time.perf_counter() - begin
+            report.steps[step].seconds += jobs.seconds - begin
         sources = following
     return report
 
@@ -91,15 +83,9 @@ def _skip(source: Source, step: str, error: Exception) -> Skip:
     Raises:
         AbortRunError: the error affects every video.
     """
-    if isinstance(error, AbortRunError):
+    if isinstance(error, (AbortRunError, ModuleNotFoundError)):  # a Dask worker may lack the project
         raise error
-    reason: BaseException | None = error
-    while reason is not None:
-        if getattr(reason, "errno", None) in _DISK_PROBLEMS:
-            raise AbortRunError(
-                f"{source.name}: {error}; correct this and run again: complete results are kept"
-            ) from error
-        reason = reason.__cause__
+    raise_disk_problem(error, source.name)
     problem = str(error) if isinstance(error, UserError) else environment_problem(error)
     if problem is not None:
         return Skip(source.name, step, problem)
@@ -118,40 +104,36 @@ def _check_usable(result: StepResult, settings: DataSettings) -> None:
         raise UserError(f"no usable clip: {causes}")
 
 
-def _split_video(source: Source, settings: DataSettings) -> StepOutcome:
+def _split_video(source: Source, settings: DataSettings, jobs: Jobs) -> StepOutcome:
     video = _video(source)
     target = settings.split_video_dir / f"{source.name}.mp4"
     span = source.span
 
     def make(path: Path) -> StepResult:
-        reader = VideoReader(video)
-        return StepResult(write_span(reader, span, path, reader.info.rate, load_audio(reader), settings.crf))
+        return StepResult(cut_video(video, span, path, None, settings.crf, jobs.run))
 
     made_from = {"video": file_fingerprint(video), "start": span.start, "end": span.end, "crf": settings.crf}
     return [(Source(source.name, target), make_if_stale(target, made_from, make))]
 
 
-def _resample_video(source: Source, settings: DataSettings) -> StepOutcome:
+def _resample_video(source: Source, settings: DataSettings, jobs: Jobs) -> StepOutcome:
     video = _video(source)
     target = settings.resampled_video_dir / f"{source.name}.mp4"
     if target.exists() and target.samefile(video) and video.parent.resolve() == target.parent.resolve():
         open_training_video(video)  # in its place already, if it has the right rate
         return [(source, CachedResult(StepResult(), is_new=False))]
     made_from = {"video": file_fingerprint(video), "crf": settings.crf}
-    made = make_if_stale(target, made_from, lambda path: resample_video(video, path, settings.crf))
+    made = make_if_stale(target, made_from, lambda path: resample_video(video, path, settings.crf, jobs.run))
     return [(Source(source.name, target), made)]
 
 
-def _split_scene(source: Source, settings: DataSettings) -> StepOutcome:
+def _split_scene(source: Source, settings: DataSettings, jobs: Jobs) -> StepOutcome:
     video = _video(source)
     fingerprint = file_fingerprint(video)
     cuts_path = settings.scene_video_dir / f"{source.name}_scenes.json"
 
     def find_cuts(path: Path) -> None:
-        reader = open_training_video(video)
-        shots, count = find_shots(reader)
-        check_even(reader)
-        path.write_text(json.dumps({"scene_bounds": [*shots.tolist(), count]}), encoding="utf-8")
+        path.write_text(json.dumps({"scene_bounds": jobs.call(_scene_bounds, video)}), encoding="utf-8")
 
     make_if_stale(cuts_path, {"video": fingerprint}, find_cuts)
     bounds = json.loads(cuts_path.read_bytes())["scene_bounds"]
@@ -165,8 +147,7 @@ def _split_scene(source: Source, settings: DataSettings) -> StepOutcome:
             if len(bounds) == 2:
                 link_or_copy(video, path)
                 return StepResult(bounds[1])
-            reader = VideoReader(video)
-            return StepResult(write_span(reader, span, path, TRAINING_RATE, load_audio(reader), settings.crf))
+            return StepResult(cut_video(video, span, path, TRAINING_RATE, settings.crf, jobs.run))
 
         name = source.name if len(bounds) == 2 else f"{source.name}_scene{index}"
         target = settings.scene_video_dir / f"{name}.mp4"
@@ -177,32 +158,45 @@ def _split_scene(source: Source, settings: DataSettings) -> StepOutcome:
     return results
 
 
-def _extract_frames(source: Source, settings: DataSettings) -> StepOutcome:
+def _scene_bounds(video: Path) -> list[int]:
+    reader = open_training_video(video)
+    shots, count = find_shots(reader)
+    check_even(reader)
+    return [*shots.tolist(), count]
+
+
+def _extract_frames(source: Source, settings: DataSettings, jobs: Jobs) -> StepOutcome:
     video = _video(source)
+    made_from = {"video": file_fingerprint(video), "jpeg_quality": settings.jpeg_quality}
 
     def make(folder: Path) -> StepResult:
-        reader = open_training_video(video)
-        folder.mkdir()
-        for frame in reader.frames():
-            image = rgb_patch(frame.yuv, 0, frame.height, 0, frame.width, reader.info.colour)
-            write_jpeg(folder / frame_name(frame.index), image, settings.jpeg_quality)
-        check_even(reader)
-        return StepResult(len(reader.times))
+        return jobs.call(_write_frames, video, folder, settings.jpeg_quality)
 
-    made_from = {"video": file_fingerprint(video), "jpeg_quality": settings.jpeg_quality}
     return [(source, make_if_stale(settings.frame_dir(source.name), made_from, make))]
 
 
-def _extract_audio(source: Source, settings: DataSettings) -> StepOutcome:
+def _write_frames(video: Path, folder: Path, jpeg_quality: int) -> StepResult:
+    reader = open_training_video(video)
+    folder.mkdir()
+    for frame in reader.frames():
+        image = rgb_patch(frame.yuv, 0, frame.height, 0, frame.width, reader.info.colour)
+        write_jpeg(folder / frame_name(frame.index), image, jpeg_quality)
+    check_even(reader)
+    return StepResult(len(reader.times))
+
+
+def _extract_audio(source: Source, settings: DataSettings, jobs: Jobs) -> StepOutcome:
     video = _video(source)
-
-    def make(path: Path) -> None:
-        write_wav(path, load_waveform(video, "--source_video_dir"))
-
-    return [(source, make_if_stale(settings.audio_path(source.name), {"video": file_fingerprint(video)}, make))]
+    made_from = {"video": file_fingerprint(video)}
+    target = settings.audio_path(source.name)
+    return [(source, make_if_stale(target, made_from, lambda path: jobs.call(_write_audio, video, path)))]
 
 
-def _extract_features(source: Source, settings: DataSettings) -> StepOutcome:
+def _write_audio(video: Path, path: Path) -> None:
+    write_wav(path, load_waveform(video, "--source_video_dir"))
+
+
+def _extract_features(source: Source, settings: DataSettings, jobs: Jobs) -> StepOutcome:
     audio = settings.audio_path(source.name)
     if not audio.is_file():
         raise UserError(f"--audio_dir: {audio} does not exist; run --extract_audio first")
@@ -211,18 +205,22 @@ def _extract_features(source: Source, settings: DataSettings) -> StepOutcome:
         model = file_fingerprint(settings.deep_speech_model)
 
     def make(path: Path) -> None:
-        try:
-            extractor = _extractor(settings.audio_feature, settings.deep_speech_model, settings.whisper_model)
-        except UserError as error:
-            raise AbortRunError(str(error)) from error
-        features, _ = extractor.extract(audio, "--audio_dir")
-        if path.suffix == ".txt":
-            np.savetxt(path, features.values, fmt="%.9g")  # nine digits give a float32 back exactly
-        else:
-            np.save(path, features.values.astype(np.float16))
+        jobs.call(_write_features, audio, path, settings)
 
     made_from = {"audio": file_fingerprint(audio), "model": model}
     return [(source, make_if_stale(settings.feature_path(source.name), made_from, make))]
+
+
+def _write_features(audio: Path, path: Path, settings: DataSettings) -> None:
+    try:
+        extractor = _extractor(settings.audio_feature, settings.deep_speech_model, settings.whisper_model)
+    except UserError as error:
+        raise AbortRunError(str(error)) from error
+    features, _ = extractor.extract(audio, "--audio_dir")
+    if path.suffix == ".txt":
+        np.savetxt(path, features.values, fmt="%.9g")  # nine digits give a float32 back exactly
+    else:
+        np.save(path, features.values.astype(np.float16))
 
 
 @lru_cache(maxsize=1)
@@ -231,25 +229,22 @@ def _extractor(kind: str, deep_speech_model: Path, whisper_model: str) -> Featur
     return FeatureExtractor(kind, deep_speech_model, whisper_model, deepspeech_option="--deep_speech_model")
 
 
-def _detect_landmarks(source: Source, settings: DataSettings) -> StepOutcome:
+def _detect_landmarks(source: Source, settings: DataSettings, jobs: Jobs) -> StepOutcome:
     video = _video(source)
 
     def make(path: Path) -> StepResult:
-        reader = open_training_video(video)
         try:
-            tracks = track_faces(reader)
+            shots, frames, faces = detect_landmarks(video, path, jobs.run)
         except DetectorMissingError as error:
             raise AbortRunError(str(error)) from error
-        check_even(reader)
-        write_openface_csv(path, tracks.table, float(TRAINING_RATE))
-        _write_shots(settings.shots_path(source.name), video, tracks.shots)
-        return StepResult(tracks.frame_count, faces=int(tracks.table.success.sum()))
+        _write_shots(settings.shots_path(source.name), video, shots)
+        return StepResult(frames, faces=faces)
 
     target = settings.landmark_path(source.name)
     return [(source, make_if_stale(target, {"video": file_fingerprint(video)}, make))]
 
 
-def _crop_faces(source: Source, settings: DataSettings) -> StepOutcome:
+def _crop_faces(source: Source, settings: DataSettings, jobs: Jobs) -> StepOutcome:
     landmarks = settings.landmark_path(source.name)
     if not landmarks.is_file():
         raise UserError(
@@ -271,8 +266,9 @@ def _crop_faces(source: Source, settings: DataSettings) -> StepOutcome:
         )
 
     def make(folder: Path) -> StepResult:
-        shots = _read_shots(source, settings)
-        return crop_clips(folder, source.name, landmarks, shots, images, settings.clip_length, settings.jpeg_quality)
+        shots = _read_shots(source, settings, jobs)
+        clips = ClipSettings(source.name, landmarks, shots, images, settings.clip_length, settings.jpeg_quality)
+        return crop_clips(folder, clips, jobs.run)
 
     made_from = {
         "pictures": fingerprint,
@@ -283,7 +279,7 @@ def _crop_faces(source: Source, settings: DataSettings) -> StepOutcome:
     return [(source, make_if_stale(settings.crop_dir(source.name), made_from, make))]
 
 
-def _read_shots(source: Source, settings: DataSettings) -> np.ndarray:
+def _read_shots(source: Source, settings: DataSettings, jobs: Jobs) -> np.ndarray:
     """First frame of each shot, int [S], beginning with 0.
 
     From NAME_shots.json if it belongs to the video, else from a record of an earlier version. With landmarks of
@@ -303,9 +299,13 @@ def _read_shots(source: Source, settings: DataSettings) -> np.ndarray:
         return np.array(record.shots, np.int64)
     if source.video is None:
         return np.zeros(1, np.int64)
-    shots, _ = find_shots(open_training_video(source.video))
+    shots = jobs.call(_find_shots, source.video)
     _write_shots(path, source.video, shots)
     return shots
+
+
+def _find_shots(video: Path) -> np.ndarray:
+    return find_shots(open_training_video(video))[0]
 
 
 def _write_shots(path: Path, video: Path, shots: np.ndarray) -> None:
@@ -320,7 +320,7 @@ def _video(source: Source) -> Path:
     return require_file(source.video)
 
 
-_STEPS: dict[str, Callable[[Source, DataSettings], StepOutcome]] = {
+_STEPS: dict[str, Callable[[Source, DataSettings, Jobs], StepOutcome]] = {
     "split_video": _split_video,
     "resample_video": _resample_video,
     "split_scene": _split_scene,

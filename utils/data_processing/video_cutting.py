@@ -1,5 +1,6 @@
 """Videos made from videos: resampled to the rate of training, or cut into parts."""
 
+import logging
 import os
 import shutil
 from fractions import Fraction
@@ -10,14 +11,21 @@ import numpy as np
 from utils.data_processing.cached_results import StepResult
 from utils.data_processing.settings import TRAINING_RATE, WHOLE_VIDEO, TimeSpan
 from utils.errors import UserError
+from utils.executors import RunJobs, run_here
 from utils.media.audio import Waveform, load_waveform, write_wav
+from utils.media.video_joining import UnlikePartsError, join_videos
+from utils.media.video_parts import PartError, Seam, VideoParts, check_seams, find_parts, read_frames
 from utils.media.video_reader import VideoReader
 from utils.media.video_writer import EncoderSettings, VideoWriter
+
+logger = logging.getLogger(__name__)
 
 AUDIO_RATE = 48000
 """Sampling rate in Hz of the audio in videos made here, enough for all that is audible."""
 PRESET = "veryfast"
 """Encoder preset; at a given quality, slower ones only save disk space."""
+SHORTEST_PIECE = 50
+"""Frames that are encoded in one piece at least: each piece begins with a key frame, which takes space."""
 
 
 def open_training_video(path: Path) -> VideoReader:
@@ -38,27 +46,60 @@ def open_training_video(path: Path) -> VideoReader:
 
 def check_even(reader: VideoReader) -> None:
     """Raise UserError if the frames are not evenly spaced at 25 fps. Costs nothing after a pass over the frames."""
-    if not _is_even(reader):
-        raise UserError(
-            f"the frames of {reader.info.path} are not evenly spaced at 25 per second; run --resample_video on it"
-        )
+    if not _is_even(reader.timeline(TRAINING_RATE), len(reader.times)):
+        raise _uneven_error(reader.info.path)
 
 
-def _is_even(reader: VideoReader) -> bool:
-    ticks = reader.timeline(TRAINING_RATE)
-    return np.array_equal(ticks, np.arange(len(reader.times)))
+def open_parts(video: Path) -> VideoParts | None:
+    """The parts of a training video, or None where one process is to read it.
+
+    Raises:
+        UserError: unreadable, a still image, of another rate, or unevenly spaced.
+    """
+    parts = find_parts(open_training_video(video))
+    if parts is not None and not _is_even(parts.timeline(TRAINING_RATE), len(parts.pts)):
+        raise _uneven_error(video)
+    return parts
 
 
-def resample_video(source: Path, target: Path, crf: int) -> StepResult:
-    """Resample a video to 25 fps by time, with its own audio; an MP4 at 25 fps is linked or copied."""
+def _is_even(ticks: np.ndarray, frame_count: int) -> bool:
+    """Whether a video's timeline at 25 fps, int [M], shows each of its frames once."""
+    return np.array_equal(ticks, np.arange(frame_count))
+
+
+def _uneven_error(video: Path) -> UserError:
+    """What to say of a video whose frames are not evenly spaced."""
+    return UserError(f"the frames of {video} are not evenly spaced at 25 per second; run --resample_video on it")
+
+
+def resample_video(source: Path, target: Path, crf: int, run: RunJobs = run_here) -> StepResult:
+    """Resample a video to 25 fps by time, with its own audio; an MP4 at 25 fps is linked or copied.
+
+    Args:
+        source: the video.
+        target: the MP4 to write; temporary files are written beside it.
+        crf: H.264 quality.
+        run: runs the jobs; the file does not depend on where they run.
+    """
+    (frames,) = run(_keep, [(source, target)])
+    if frames is None:
+        frames = cut_video(source, WHOLE_VIDEO, target, TRAINING_RATE, crf, run)
+    return StepResult(frames)
+
+
+def _keep(source: Path, target: Path) -> int | None:
+    """Link or copy a video that is an MP4 at 25 fps; returns its frames, or None if it has to be resampled."""
     reader = VideoReader(source)
     if reader.info.is_still:
         raise UserError(f"{source} is a still image; training needs videos")
-    if source.suffix.lower() == ".mp4" and reader.info.rate == TRAINING_RATE and _is_even(reader):
-        link_or_copy(source, target)
-    else:
-        write_span(reader, WHOLE_VIDEO, target, TRAINING_RATE, load_audio(reader), crf)
-    return StepResult(len(reader.timeline(TRAINING_RATE)))
+    if (
+        source.suffix.lower() != ".mp4"
+        or reader.info.rate != TRAINING_RATE
+        or not _is_even(reader.timeline(TRAINING_RATE), len(reader.times))
+    ):
+        return None
+    link_or_copy(source, target)
+    return len(reader.times)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -69,47 +110,165 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def load_audio(reader: VideoReader) -> Waveform | None:
-    """Audio of a video, from its first frame on; None if it has none."""
-    return load_waveform(reader.info.path, "--source_video_dir", AUDIO_RATE) if reader.info.has_audio else None
-
-
-def write_span(
-    reader: VideoReader, span: TimeSpan, target: Path, rate: Fraction, audio: Waveform | None, crf: int
+def cut_video(
+    video: Path, span: TimeSpan, target: Path, rate: Fraction | None, crf: int, run: RunJobs = run_here
 ) -> int:
     """Write part of a video, exact to the frame, at a constant rate, with its audio.
 
+    A long video is encoded in parts that several processes make at the same time. The parts depend on the video alone,
+    and so does the file.
+
     Args:
-        reader: the whole video.
-        span: which part.
-        target: the MP4 to write; a temporary wav is written beside it.
-        rate: frames per second of the result.
-        audio: audio of the whole video, sample 0 at the first frame.
+        video: the whole video.
+        span: which part of it.
+        target: the MP4 to write; temporary files are written beside it.
+        rate: frames per second of the result; None: that of the video.
         crf: H.264 quality.
+        run: runs the jobs.
 
     Returns:
         The number of frames.
 
     Raises:
+        UserError: unreadable video; the span starts after its end.
+    """
+    (parts,) = run(_parts_of, [(video,)])
+    if parts is not None:
+        try:
+            return _write_in_parts(parts, span, target, rate or parts.reader.info.rate, crf, run)
+        except (PartError, UnlikePartsError):
+            logger.info(f"{video}: cannot be read in parts, so one process reads all of it")
+    (count,) = run(_write_whole, [(video, span, target, rate, crf)])
+    return count
+
+
+def _parts_of(video: Path) -> VideoParts | None:
+    return find_parts(VideoReader(video))
+
+
+def _write_whole(video: Path, span: TimeSpan, target: Path, rate: Fraction | None, crf: int) -> int:
+    reader = VideoReader(video)
+    rate = rate or reader.info.rate
+    ticks = reader.timeline(rate)
+    first, last = _ticks_of(span, ticks, rate, video)
+    sound = _write_sound(reader, first / rate, last / rate, target)
+    with _writer(target, reader, rate, crf, sound, float((last - first) / rate)) as writer:
+        for frame in reader.play(ticks[first:last]):
+            writer.write(frame.yuv)
+    if sound is not None:
+        sound.unlink()
+    return last - first
+
+
+def _write_in_parts(parts: VideoParts, span: TimeSpan, target: Path, rate: Fraction, crf: int, run: RunJobs) -> int:
+    """See cut_video.
+
+    Raises:
+        PartError, UnlikePartsError: it cannot be made so.
+    """
+    ticks = parts.timeline(rate)
+    first, last = _ticks_of(span, ticks, rate, parts.reader.info.path)
+    pieces = _pieces(ticks[first:last], parts)
+    folder = target.parent / "pieces"
+    paths = [folder / f"{number}.mp4" for number in range(len(pieces))]
+    try:
+        check_seams(
+            run(_write_piece, [(parts, *piece, path, rate, crf) for piece, path in zip(pieces, paths, strict=True)])
+        )
+        counts = [len(order) for _, _, order in pieces]
+        run(_join_pieces, [(paths, counts, target, rate, parts.reader, first / rate, last / rate)])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return last - first
+
+
+def _pieces(order: np.ndarray, parts: VideoParts) -> list[tuple[int, int, np.ndarray]]:
+    """Cut the frames to play, int [M], rising, where parts begin.
+
+    Returns:
+        (first frame, one past the last frame to read, frames to play) of each piece; a piece reads the first frame of
+        the next one, too, so that the two can be compared.
+    """
+    pieces: list[tuple[int, int, np.ndarray]] = []
+    for start, end in parts.bounds:
+        mine = order[(order >= start) & (order < end)]
+        if pieces and min(len(mine), len(pieces[-1][2])) < SHORTEST_PIECE:
+            pieces[-1] = pieces[-1][0], end + 1, np.concatenate([pieces[-1][2], mine])
+        elif len(mine):
+            pieces.append((start, end + 1, mine))
+    start, _, mine = pieces[-1]
+    pieces[-1] = start, int(mine[-1]) + 1, mine
+    return pieces
+
+
+def _write_piece(
+    parts: VideoParts, start: int, end: int, order: np.ndarray, path: Path, rate: Fraction, crf: int
+) -> Seam:
+    """Encode frames of a part, without sound; returns the checksums for the neighbours."""
+    seam = Seam()
+    times_shown = np.bincount(order - start, minlength=end - start)
+    with _writer(path, parts.reader, rate, crf) as writer:
+        for frame in read_frames(parts, start, end, seam):
+            for _ in range(times_shown[frame.index - start]):
+                writer.write(frame.yuv)
+    return seam
+
+
+def _join_pieces(
+    paths: list[Path],
+    counts: list[int],
+    target: Path,
+    rate: Fraction,
+    reader: VideoReader,
+    begin: Fraction,
+    end: Fraction,
+) -> None:
+    sound = _write_sound(reader, begin, end, target)
+    join_videos(paths, counts, target, rate, sound, float(end - begin))
+    if sound is not None:
+        sound.unlink()
+
+
+def _ticks_of(span: TimeSpan, ticks: np.ndarray, rate: Fraction, video: Path) -> tuple[int, int]:
+    """First tick of a span, and one past its last.
+
+    Raises:
         UserError: the span starts after the end of the video.
     """
-    ticks = reader.timeline(rate)
     first = round(span.start * rate)
     last = len(ticks) if span.end is None else min(round(span.end * rate), len(ticks))
     if first >= last:
         raise UserError(
-            f"{reader.info.path} ends after {float(len(ticks) / rate):.1f} s, "
+            f"{video} ends after {float(len(ticks) / rate):.1f} s, "
             f"before the part from {span.start:g} s on; check its annotation"
         )
-    wav = None
-    if audio is not None:
-        begin, end = (round(tick / rate * audio.rate) for tick in (first, last))
-        if len(samples := audio.samples[begin:end]):
-            wav = target.with_suffix(".wav")
-            write_wav(wav, Waveform(samples, audio.rate))
+    return first, last
+
+
+def _write_sound(reader: VideoReader, begin: Fraction, end: Fraction, target: Path) -> Path | None:
+    """Write the audio from `begin` to `end` seconds beside `target`; returns its file, or None if there is none."""
+    if not reader.info.has_audio:
+        return None
+    audio = load_waveform(reader.info.path, "--source_video_dir", AUDIO_RATE)
+    samples = audio.samples[round(begin * audio.rate) : round(end * audio.rate)]
+    if not len(samples):
+        return None
+    path = target.with_suffix(".wav")
+    write_wav(path, Waveform(samples, audio.rate))
+    return path
+
+
+def _writer(
+    path: Path,
+    reader: VideoReader,
+    rate: Fraction,
+    crf: int,
+    sound: Path | None = None,
+    duration: float | None = None,
+) -> VideoWriter:
     info = reader.info
-    with VideoWriter(
-        target,
+    return VideoWriter(
+        path,
         info.width,
         info.height,
         rate,
@@ -117,11 +276,6 @@ def write_span(
         info.sample_aspect_ratio,
         # One thread: there is a process for every core, and the file is the same on any number of cores.
         encoder=EncoderSettings(crf=crf, preset=PRESET, threads=1),
-        audio_path=wav,
-        duration=float((last - first) / rate),
-    ) as writer:
-        for frame in reader.play(ticks[first:last]):
-            writer.write(frame.yuv)
-    if wav is not None:
-        wav.unlink()
-    return last - first
+        audio_path=sound,
+        duration=duration,
+    )

@@ -5,11 +5,11 @@ the same from there on, so that the part before is tracked a few frames further,
 case that they do not, it is tracked on until they do. Nothing depends on the number of processes or on the parts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Protocol
 
+from utils.executors import RunJobs
 from utils.face.landmarks import LandmarkTable
 from utils.face.tracker import DetectorModels, FaceTracker, TrackerState, load_models
 from utils.face.tracks import FaceTrack, landmark_table
@@ -18,13 +18,6 @@ from utils.media.video_parts import PartError, Seam, VideoParts, check_seams, re
 
 OVERLAP = 12
 """Frames that a part is tracked beyond its end. Measured: trackers agree after 0 to 5 frames, rarely 15."""
-
-
-class RunJobs(Protocol):
-    """Runs one function on many jobs at the same time."""
-
-    def __call__(self, function: Callable, jobs: Sequence[tuple]) -> list:
-        """Return function(*job) of every job, in order."""
 
 
 @dataclass

@@ -1,13 +1,11 @@
 """Writes video files: H.264 from 8-bit planar YUV, with the audio of another file as AAC."""
 
 import logging
-import math
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from itertools import chain, groupby
 from pathlib import Path
 from types import TracebackType
 
@@ -17,16 +15,13 @@ from av.video.reformatter import ColorRange
 
 from utils.errors import UserError
 from utils.files import PartialFile
-from utils.media.audio import AudioBlock, audio_blocks
+from utils.media.aac import AacTrack, aac_format
 from utils.media.yuv import Colour, i420_shape
 
 logger = logging.getLogger(__name__)
 
 _PLAYABLE = {"h264", "hevc", "av1"}
 """Codecs that players expect in an MP4 file."""
-_MAX_CHANNELS = 8
-
-AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 
 @dataclass(frozen=True)
@@ -91,11 +86,10 @@ class VideoWriter:
         self._rate = Fraction(rate)
         self._frames = 0
         self._container: av.container.OutputContainer | None = None
-        self._audio_frames: Iterator[av.AudioFrame] | None = None
-        self._audio_end = Fraction(0)
+        self._audio: AacTrack | None = None
         settings = encoder or EncoderSettings()
         _check_codec(settings.codec)
-        audio_format = None if audio_path is None else _read_audio_format(Path(audio_path), audio_option)
+        audio_format = None if audio_path is None else aac_format(Path(audio_path), audio_option)
         try:
             with self._disk_errors():
                 self._make_room()
@@ -106,11 +100,7 @@ class VideoWriter:
                 self._container.metadata["comment"] = comment
                 self._video = self._add_video(settings, width, height, colour, Fraction(sample_aspect_ratio))
                 if audio_format is not None:
-                    sample_rate, layout = audio_format
-                    self._audio = self._container.add_stream("aac", sample_rate, layout=layout)
-                    self._audio.bit_rate = 96_000 * self._audio.codec_context.channels
-                    frames = _read_audio_frames(Path(audio_path), audio_option)
-                    self._audio_frames = _aac_blocks(frames, sample_rate, layout, duration)
+                    self._audio = AacTrack(self._container, Path(audio_path), audio_format, duration, audio_option)
                 self._container.start_encoding()  # opens the file: a folder that cannot be written shows here
         except BaseException:
             self._discard()
@@ -165,7 +155,8 @@ class VideoWriter:
         self._frames += 1
         with self._disk_errors():
             self._container.mux(self._video.encode(frame))
-            self._write_audio(until=self._frames / self._rate)
+            if self._audio is not None:
+                self._audio.write(until=self._frames / self._rate)
 
     def close(self) -> None:
         """Complete the file and give it its name.
@@ -178,7 +169,8 @@ class VideoWriter:
                 raise ValueError(f"no frame was written to {self._path}")
             with self._disk_errors():
                 self._container.mux(self._video.encode(None))
-                self._write_audio(until=None)
+                if self._audio is not None:
+                    self._audio.write(until=None)
                 self._container.close()
                 self._partial.complete()
         except BaseException:
@@ -193,16 +185,6 @@ class VideoWriter:
             self.close()
         else:
             self._discard()
-
-    def _write_audio(self, until: Fraction | None) -> None:
-        """Encode audio up to `until` seconds, or all there is, so that the two tracks stay interleaved."""
-        while self._audio_frames is not None and (until is None or self._audio_end < until):
-            block = next(self._audio_frames, None)
-            self._container.mux(self._audio.encode(block))
-            if block is None:
-                self._audio_frames = None
-            else:
-                self._audio_end = Fraction(block.pts + block.samples, block.sample_rate)
 
     def _make_room(self) -> None:
         if self._path.is_dir():
@@ -230,8 +212,8 @@ class VideoWriter:
                 self._container.close()
             except (OSError, av.FFmpegError) as error:
                 logger.debug(f"{self._path}: {error}")
-        if self._audio_frames is not None:
-            self._audio_frames.close()
+        if self._audio is not None:
+            self._audio.close()
         if self._partial is not None:
             self._partial.discard()
 
@@ -265,67 +247,3 @@ def _encodes_video(codec: str) -> bool:
         return av.Codec(codec, "w").type == "video"
     except ValueError:  # it only decodes
         return False
-
-
-def _read_audio_format(path: Path, option: str) -> tuple[int, str]:
-    """See _aac_format; of an audio file. Raises UserError where it has no audio."""
-    with closing(audio_blocks(path, option)) as blocks:
-        first = next(blocks, None)
-    if first is None:
-        raise UserError(f"{option}: {path} holds no sound; give another file")
-    return _aac_format(first)
-
-
-def _aac_format(block: AudioBlock) -> tuple[int, str]:
-    """Return the (sample rate, layout) in which AAC keeps audio of this kind."""
-    # Players are sure of AAC up to 48 kHz; the encoder has no other rates than these.
-    rate = block.rate if block.rate in AAC_RATES else 48_000
-    return rate, "mono" if len(_mixable(block.samples)) == 1 else "stereo"
-
-
-def _mixable(samples: np.ndarray) -> np.ndarray:
-    """Float32 [channels, n]: as it is, or the mean of more channels than ffmpeg can mix to stereo."""
-    return samples if len(samples) <= _MAX_CHANNELS else samples.mean(axis=0, keepdims=True)
-
-
-def _read_audio_frames(path: Path, option: str) -> Iterator[av.AudioFrame]:
-    """A file's audio, as the speech features have it: without holes, from the time of the first frame on."""
-    for block in audio_blocks(path, option):
-        # Packed, as PyAV cannot fill the planes of eight channels and more.
-        mixed = _mixable(block.samples)
-        samples = np.ascontiguousarray(mixed.T).reshape(1, -1)
-        layout = block.layout if len(mixed) == len(block.samples) else "mono"
-        frame = av.AudioFrame.from_ndarray(samples, "flt", layout)
-        frame.sample_rate = block.rate
-        yield frame
-
-
-def _aac_blocks(
-    frames: Iterator[av.AudioFrame], rate: int, layout: str, duration: float | None
-) -> Iterator[av.AudioFrame]:
-    """Cut audio into blocks of at most 1024 samples, gapless from 0 s, up to `duration` seconds."""
-    left = math.inf if duration is None else round(duration * rate)
-    position = 0
-    queue = av.AudioFifo()
-    with closing(frames):
-        for frame in chain(_resampled(frames, rate, layout), [None]):
-            if frame is not None:
-                queue.write(frame)
-            while left and (block := queue.read(int(min(1024, left)), partial=frame is None)):
-                block.pts, block.time_base = position, Fraction(1, rate)
-                position += block.samples
-                left -= block.samples
-                yield block
-            if not left:
-                return
-
-
-def _resampled(frames: Iterator[av.AudioFrame], rate: int, layout: str) -> Iterator[av.AudioFrame]:
-    """Convert audio, whose format may change midway, to one rate and layout, without time stamps."""
-    for _, same in groupby(frames, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
-        resampler = av.AudioResampler("fltp", layout, rate)
-        for frame in chain(same, [None]):
-            for piece in resampler.resample(frame):
-                if piece is not None:  # what a resampler with nothing to do makes of the end
-                    piece.pts = None  # those of a cut or damaged file have gaps
-                    yield piece

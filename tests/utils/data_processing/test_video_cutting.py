@@ -10,10 +10,9 @@ from helpers.sample_media import BT601
 from utils.data_processing.settings import TimeSpan
 from utils.data_processing.video_cutting import (
     check_even,
-    load_audio,
+    cut_video,
     open_training_video,
     resample_video,
-    write_span,
 )
 from utils.errors import UserError
 from utils.media.audio import Waveform, load_waveform, write_wav
@@ -123,9 +122,8 @@ def test_a_cut_is_exact_to_the_frame_with_its_sound(tmp_path):
     ) as writer:
         for index in range(120):
             writer.write(np.full((SIZE * 3 // 2, SIZE), 20 + index, np.uint8))
-    reader = VideoReader(numbered)
     target = tmp_path / "part.mp4"
-    count = write_span(reader, TimeSpan(1, 3), target, reader.info.rate, load_audio(reader), crf=10)
+    count = cut_video(numbered, TimeSpan(1, 3), target, None, crf=10)
     part = VideoReader(target)
     values = [int(np.median(frame.luma)) for frame in part.frames()]
     assert part.info.rate == rate and count == 60
@@ -137,8 +135,8 @@ def test_a_cut_is_exact_to_the_frame_with_its_sound(tmp_path):
 
 
 def test_a_part_after_the_end_is_an_error_and_one_over_the_end_is_cut_short(tmp_path):
-    reader = VideoReader(write_flashes(tmp_path / "source.mp4", 30, sound=False))
-    assert write_span(reader, TimeSpan(2, 60), tmp_path / "a.mp4", Fraction(30), None, crf=20) == 30
+    source = write_flashes(tmp_path / "source.mp4", 30, sound=False)
+    assert cut_video(source, TimeSpan(2, 60), tmp_path / "a.mp4", Fraction(30), crf=20) == 30
     with pytest.raises(UserError, match=r"ends after 3\.0 s"):
-        write_span(reader, TimeSpan(5, 60), tmp_path / "b.mp4", Fraction(30), None, crf=20)
+        cut_video(source, TimeSpan(5, 60), tmp_path / "b.mp4", Fraction(30), crf=20)
     assert not (tmp_path / "b.mp4").exists()
