@@ -34,7 +34,6 @@ _PRELOADED = (
     "av",
     "cv2",
     "dlib",
-    "scenedetect.detectors",
     "utils.dubbing",
     "utils.dubbing.engine",
     "utils.dubbing.load",

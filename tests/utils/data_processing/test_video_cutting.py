@@ -1,12 +1,15 @@
 """Cutting and resampling keep the picture and put every sound where it was."""
 
+from collections import Counter
 from fractions import Fraction
+from functools import partial
 
 import av
 import numpy as np
 import pytest
 from helpers.sample_media import BT601
 
+from utils.data_processing import video_cutting
 from utils.data_processing.settings import TimeSpan
 from utils.data_processing.video_cutting import (
     check_even,
@@ -15,7 +18,9 @@ from utils.data_processing.video_cutting import (
     resample_video,
 )
 from utils.errors import UserError
+from utils.executors import run_here
 from utils.media.audio import Waveform, load_waveform, write_wav
+from utils.media.video_parts import PartError, find_parts
 from utils.media.video_reader import VideoReader
 from utils.media.video_writer import EncoderSettings, VideoWriter
 
@@ -24,7 +29,7 @@ FLASHES = (0.6, 1.4, 2.2)
 """Seconds at which the picture turns white and a click sounds."""
 
 
-def write_flashes(path, rate, seconds=3.0, vfr=False, sound=True, sound_start=0.0):
+def write_flashes(path, rate, seconds=3.0, vfr=False, sound=True, sound_start=0.0, gop=250):
     """A dark picture that lights up for 0.1 s at FLASHES, with a beep of the same length at the same time.
 
     Not by VideoWriter: time stamps vary with `vfr`, and the sound's track begins at `sound_start` seconds.
@@ -34,7 +39,7 @@ def write_flashes(path, rate, seconds=3.0, vfr=False, sound=True, sound_start=0.
     if vfr:
         times = np.delete(times, random.permutation(np.arange(1, len(times)))[: len(times) // 4])
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate, options={"crf": "10", "preset": "ultrafast"})
+        video = container.add_stream("libx264", rate, options={"crf": "10", "preset": "ultrafast", "g": str(gop)})
         video.width = video.height = SIZE
         video.pix_fmt = "yuv420p"
         video.codec_context.time_base = Fraction(1, 1000)
@@ -94,6 +99,50 @@ def test_resampled_picture_and_sound_stay_together(tmp_path, rate, vfr, sound_st
     check_even(reader)
     np.testing.assert_allclose(starts_of_sound(target), FLASHES, atol=0.01)
     np.testing.assert_allclose(starts_of_light(target), starts_of_light(source), atol=0.021)  # half a tick
+
+
+@pytest.mark.parametrize("rate", [30, 24, 60])
+def test_a_video_resampled_in_parts_is_that_resampled_in_one_piece(tmp_path, monkeypatch, rate):
+    source = write_flashes(tmp_path / "source.mp4", rate, gop=12)
+    (tmp_path / "parts").mkdir()
+    one, parts = tmp_path / "one.mp4", tmp_path / "parts" / "parts.mp4"
+    resample_video(source, one, crf=12)
+    jobs_of = Counter()
+
+    def run(function, jobs):
+        jobs_of[function.__name__] += len(jobs)
+        return run_here(function, jobs)
+
+    monkeypatch.setattr(video_cutting, "find_parts", partial(find_parts, part_frames=20))
+    monkeypatch.setattr(video_cutting, "SHORTEST_PIECE", 10)
+    result = resample_video(source, parts, 12, run)
+    assert jobs_of["_write_piece"] >= 3 and not jobs_of["_write_whole"]
+    assert [path.name for path in parts.parent.iterdir()] == ["parts.mp4"]
+    reader = open_training_video(parts)
+    assert result.frames == len(reader.times) == 75
+    check_even(reader)
+    for frame, other in zip(reader.frames(), VideoReader(one).frames(), strict=True):
+        np.testing.assert_allclose(frame.luma.astype(float), other.luma, atol=12)
+        assert abs(frame.luma.mean() - other.luma.mean()) < 1
+    np.testing.assert_array_equal(load_waveform(parts, "--x").samples, load_waveform(one, "--x").samples)
+    shown = list(reader.play(reversed(range(75))))  # seeks: the time stamps of the pieces fit together
+    assert [frame.index for frame in shown] == list(range(74, -1, -1))
+
+
+def test_parts_that_are_not_as_promised_are_made_in_one_piece(tmp_path, monkeypatch):
+    source = write_flashes(tmp_path / "source.mp4", 30, gop=12)
+    one, other = tmp_path / "one.mp4", tmp_path / "other.mp4"
+    resample_video(source, one, crf=12)
+
+    def run(function, jobs):
+        if function.__name__ == "_write_piece":
+            raise PartError
+        return run_here(function, jobs)
+
+    monkeypatch.setattr(video_cutting, "find_parts", partial(find_parts, part_frames=20))
+    resample_video(source, other, 12, run)
+    assert other.read_bytes() == one.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.mp4", "other.mp4", "source.mp4"]
 
 
 def test_a_video_at_25_fps_is_not_encoded_again(tmp_path):

@@ -48,3 +48,19 @@ def test_a_flash_is_no_cut():
     frames = moving(0, 40)
     frames[20] = np.full_like(frames[20], 255)
     assert find(frames) == [0]
+
+
+def test_the_cuts_are_those_of_pyscenedetect():
+    """Its AdaptiveDetector, on the same small frames; what is written here works in parts of a video, too."""
+    scenedetect = pytest.importorskip("scenedetect")
+    from scenedetect.detectors import AdaptiveDetector
+
+    frames = moving(0, 30) + moving(1, 3) + moving(2, 25) + [np.full((360, 400), 90, np.uint8)] * 9 + moving(3, 20)
+    theirs = AdaptiveDetector(adaptive_threshold=4.0, min_content_val=6.0, luma_only=True, min_scene_len=5)
+    cuts = []
+    for number, frame in enumerate(frames):
+        small = cv2.resize(frame, (256, 230), interpolation=cv2.INTER_AREA)
+        image = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)
+        cuts += theirs.process_frame(scenedetect.FrameTimecode(0, 25.0) + number, image)
+    assert find(frames) == [0, *(cut.frame_num for cut in cuts)]
+    assert len(cuts) >= 3
