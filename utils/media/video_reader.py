@@ -24,7 +24,6 @@ from utils.media.video_track import (
     Track,
     fingerprint,
     monotonic_runs,
-    nominal_rate,
     orientation,
     shown_at_ticks,
 )
@@ -148,8 +147,7 @@ class VideoReader:
                 demuxer = track.container.format.name
                 is_still = demuxer == "image2" or demuxer.endswith("_pipe")  # png_pipe, jpeg_pipe, ...
                 is_still |= track.container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS
-                average, base = as_fraction(stream.average_rate), as_fraction(stream.base_rate)
-                rate = STILL_RATE if is_still else nominal_rate(average, base)
+                rate = STILL_RATE if is_still else track.rate()
                 aspect = as_fraction(stream.sample_aspect_ratio) or Fraction(1)
         except TooLargeError as error:
             raise UserError(

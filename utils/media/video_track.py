@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from utils.media.container import decoder_options, open_input
+from utils.media.container import as_fraction, decoder_options, open_input
 from utils.media.limits import current_limits
 from utils.media.yuv import plane_samples
 
@@ -113,6 +113,20 @@ class Track:
                     yield frame
                 else:
                     self.damaged += 1
+
+    def rate(self) -> Fraction:
+        """The constant frame rate to play the track at, see nominal_rate; the track is not to be decoded any more.
+
+        A file that states no length, as browsers record them, states no rate either, and ffmpeg's guess from its first
+        frames may be many times too high: the time stamps of all its packets tell.
+        """
+        average, base = as_fraction(self.stream.average_rate), as_fraction(self.stream.base_rate)
+        if self.container.duration is None:
+            times = [packet.pts for packet in self._packets() if packet is not None and packet.pts is not None]
+            seconds = (max(times) - min(times)) * as_fraction(self.stream.time_base) if times else 0
+            if seconds:
+                average, base = (len(times) - 1) / seconds, None
+        return nominal_rate(average, base)
 
     def close(self) -> None:
         """Close the file."""

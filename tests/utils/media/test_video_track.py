@@ -1,10 +1,13 @@
 from fractions import Fraction
 
+import av
+import numpy as np
 import pytest
 from helpers.videos import (
     NTSC,
 )
 
+from utils.media.video_reader import VideoReader
 from utils.media.video_track import nominal_rate
 
 
@@ -26,3 +29,31 @@ from utils.media.video_track import nominal_rate
 )
 def test_nominal_rate(average, base, expected):
     assert nominal_rate(average, base) == expected
+
+
+@pytest.mark.parametrize("rate", [25, 30, 12])
+def test_a_recording_of_a_browser_has_the_rate_of_its_time_stamps(tmp_path, rate):
+    """WebM written as a stream, without a length, at uneven times: its header and its first frames tell nothing."""
+    path = tmp_path / "recording.webm"
+    random = np.random.default_rng(0)
+    times = [0, 1, 2, 3] + [round(1000 * n / rate + random.uniform(-8, 8)) for n in range(4, 3 * rate)]
+    with path.open("wb") as file:
+
+        class Stream:
+            """A file that cannot be rewound: the length cannot be written later."""
+
+            write = file.write
+
+        with av.open(Stream(), "w", "webm") as container:
+            track = container.add_stream("libvpx", rate=1000)
+            track.width, track.height, track.pix_fmt = 64, 64, "yuv420p"
+            for time in times:
+                frame = av.VideoFrame.from_ndarray(np.full((96, 64), time % 200, np.uint8), "yuv420p")
+                frame.pts, frame.time_base = time, Fraction(1, 1000)
+                container.mux(track.encode(frame))
+            container.mux(track.encode(None))
+    with av.open(str(path)) as container:
+        assert container.duration is None and container.streams.video[0].average_rate != rate
+    reader = VideoReader(path)
+    assert float(reader.info.rate) == pytest.approx(rate, rel=0.1) and len(list(reader.frames())) == len(times)
+    assert len(reader.timeline(reader.info.rate)) == pytest.approx(3 * float(reader.info.rate), abs=1)
