@@ -1,4 +1,4 @@
-"""The page in a real browser: upload, dub and watch; cancel; mistakes; two visitors; a phone; nobody else's files."""
+"""The page in a real browser: upload or record, dub, watch; cancel; mistakes; two visitors; a phone; no other files."""
 
 import contextlib
 import json
@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import av
 import pytest
 from helpers.browser import open_browser, require_browser
 from helpers.sample_media import write_face_video, write_speech
@@ -35,8 +36,25 @@ def media(tmp_path_factory):
     write_face_video(folder / "spoken.mp4", frames=10, size=128, audio=write_speech(folder / "short.wav", 0.4))
     first = next(VideoReader(folder / "face.mp4").frames())
     write_png(folder / "face.png", rgb_patch(first.yuv, 0, 512, 0, 512, VideoReader(folder / "face.mp4").info.colour))
+    write_as(folder / "face.mp4", folder / "phone.mov", "mpeg4")  # as browsers do not play it
+    write_as(folder / "face.mp4", folder / "camera.y4m", "rawvideo", format="yuv4mpegpipe")
     (folder / "wrong.mp4").write_text("not a video")
+    (folder / "notes.txt").write_text("not a video either")
+    (folder / "large.mp4").write_bytes(bytes(3 * 1024**2))
     return folder
+
+
+def write_as(source, path, codec, format=None):
+    """The pictures of a video in another codec and container."""
+    reader = VideoReader(source)
+    with av.open(str(path), "w", format=format) as container:
+        stream = container.add_stream(codec, reader.info.rate)
+        stream.width, stream.height, stream.pix_fmt = reader.info.width, reader.info.height, "yuv420p"
+        for frame in reader.frames():
+            picture = av.VideoFrame.from_ndarray(frame.yuv, format="yuv420p")
+            picture.pts, picture.time_base = frame.index, 1 / reader.info.rate
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +64,8 @@ def page(tmp_path_factory):
     from dataset.fitting import fit_to_source
     from utils.page.build import serve
 
-    settings = PageSettings(port=0, page_dir=tmp_path_factory.mktemp("page") / "page", max_source_seconds=20)
+    folder = tmp_path_factory.mktemp("page") / "page"
+    settings = PageSettings(port=0, page_dir=folder, max_source_seconds=20, max_upload_mb=2)
     load = LoadSettings(device="cpu", landmark_dir=None)
     app, folder, address = serve(
         settings, load, DubbingOptions(preset="ultrafast"), [SHIPPED_WEIGHTS], RunSettings, fit_to_source, block=False
@@ -103,8 +122,13 @@ def test_upload_dub_and_watch(visit, media, page):
     link = browser.one("#download a[download], a#download[download], #download").get_attribute("href")
     if link:
         assert urllib.request.urlopen(link).read(12)[4:8] == b"ftyp"
+    assert browser.script("return document.querySelector('#result-part').getBoundingClientRect().top < innerHeight")
     elsewhere = [url for url in browser.requested() if not url.startswith((page[0], "data:", "blob:", "chrome:"))]
     assert not elsewhere
+    # Nor could anything be: Gradio's button for trimming videos would load a program.
+    fetch = "fetch('https://example.org').then(() => arguments[0]('loaded'), () => arguments[0]('refused'))"
+    assert browser.driver.execute_async_script(fetch) == "refused"
+    assert any("Content Security Policy" in entry["message"] for entry in browser.driver.get_log("browser"))
 
 
 def test_cancel_stops_and_leaves_nothing(visit, media, page):
@@ -133,6 +157,82 @@ def test_mistakes_are_one_line_at_their_field(visit, media):
     problem = browser.text("#problem-source_video_path")
     assert "\n" not in problem.strip() and "/" not in problem  # nothing about the server's folders
     assert browser.one("#problem-source_video_path [role=alert]")
+
+
+def test_the_server_says_which_files_it_takes(visit, media):
+    """Not the browser, by their names; a file that is too large is not sent at all."""
+    browser = visit(language="zh-CN")
+    browser.upload("#source-video", media / "notes.txt")
+    browser.wait(lambda: "notes.txt is no video" in browser.text("#problem-source_video_path"), 30)
+    browser.upload("#speech-audio", media / "large.mp4")
+    browser.wait(lambda: "large.mp4 大小为 3 MB，最多 2 MB" in browser.text("#problem-driving_audio_path"), 10)
+    browser.upload("#speech-audio", media / "spoken.mp4")  # a video where sound is asked for
+    browser.one("#speech-audio [data-testid=waveform-controls], #speech-audio .controls", 30)
+    assert not browser.text("#problem-driving_audio_path").strip() and not browser.all(".toast-body")
+
+
+def test_a_source_that_browsers_cannot_play(visit, media):
+    """Its field says so, and the result stands beside a copy. What was chosen for another source is forgotten."""
+    browser = visit()
+    browser.one("#dub")
+    browser.click("#more button")
+    give(browser, media)
+    browser.click("#references button")
+    browser.click("#timeline button")
+    browser.click("#use-frame")
+    chosen = "return document.querySelector('#option-reference_frames :is(input, textarea)')?.value"
+    browser.wait(lambda: (browser.script(chosen) or "").startswith("0,"), 20, "frame 0 as the first reference")
+    browser.click("#source-video button[aria-label=Clear]")
+    browser.wait(lambda: not browser.all("#faces button img"), 20)
+    browser.upload("#source-video", media / "phone.mov")
+    browser.wait(lambda: browser.all("#faces button img"), 60, "thumbnails")
+    assert browser.script(chosen) == ""
+    browser.one("#source-video.unplayable", 10)
+    browser.click("#dub")
+    browser.wait(lambda: browser.text("#status").startswith("Done"), 120, "the dub")
+    browser.wait(lambda: browser.script("return document.querySelector('#source-view video')?.readyState >= 3"), 20)
+    about = "const video = document.querySelector('#source-view video'); return [video.src, video.videoWidth]"
+    address, width = browser.script(about)
+    assert address.endswith("phone_preview.mp4") and width == 480
+    assert not browser.all(".toast-body")
+
+
+def test_camera_and_microphone(visit, media):
+    """Recordings of a browser: WebM without a length, its frames at uneven times."""
+    browser = visit(
+        arguments=(
+            "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream",
+            f"--use-file-for-fake-video-capture={media / 'camera.y4m'}",
+            f"--use-file-for-fake-audio-capture={media / 'long.wav'}",
+        )
+    )
+    browser.click("#source-video button[aria-label='Capture from camera']")
+    press(browser, "#source-video", "Webcam")
+    press(browser, "#source-video", "Record")
+    time.sleep(1.5)
+    press(browser, "#source-video", "Stop")
+    browser.wait(lambda: browser.all("#faces button img"), 60, "thumbnails of the recording")
+    browser.click("#speech-audio button[aria-label='Record audio']")
+    press(browser, "#speech-audio", "Record")
+    time.sleep(1)
+    press(browser, "#speech-audio", "Stop")
+    browser.one("#speech-audio [data-testid=waveform-controls], #speech-audio .controls", 20)
+    browser.click("#dub")
+    browser.wait(lambda: browser.text("#status").startswith("Done"), 120, "the dub")
+
+    def both_play():
+        result, source, length, fine = browser.script(PLAYING)
+        return fine and length > 0.5 and result > 0.3 and abs(result - source) < 0.2
+
+    browser.wait(both_play, 30, "the result plays beside the recording")
+
+
+def press(browser, field, text):
+    """Click the button of a field that says `text`."""
+    buttons = "return [...document.querySelectorAll(arguments[0] + ' button')]"
+    said = f"{buttons}.find((button) => button.innerText.includes(arguments[1]))"
+    browser.wait(lambda: browser.script(said, field, text), 20, f"the button {text}").click()
 
 
 def test_an_option_that_cannot_be_is_named_at_its_field(visit, media):

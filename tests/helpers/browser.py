@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -73,8 +73,10 @@ class Browser:
 
 
 @contextlib.contextmanager
-def open_browser(address: str, language: str = "en-US", width: int = 1280, height: int = 900) -> Iterator[Browser]:
-    """A new browser at `address`; a width below 500 is that of a phone."""
+def open_browser(
+    address: str, language: str = "en-US", width: int = 1280, height: int = 900, arguments: Sequence[str] = ()
+) -> Iterator[Browser]:
+    """A new browser at `address`, with further command line arguments; a width below 500 is that of a phone."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -88,6 +90,7 @@ def open_browser(address: str, language: str = "en-US", width: int = 1280, heigh
         "--autoplay-policy=no-user-gesture-required",
         f"--lang={language}",
         f"--window-size={width},{height}",
+        *arguments,
     ):
         options.add_argument(argument)
     options.add_experimental_option("prefs", {"intl.accept_languages": language})

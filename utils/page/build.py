@@ -10,7 +10,7 @@ import gradio as gr
 
 from utils.dubbing import DubbingOptions, FitSettings, LoadSettings
 from utils.errors import UserError
-from utils.page.browser import CSS, HEAD
+from utils.page.browser import CSS, SHOW_PROGRESS, SHOW_RESULT, head
 from utils.page.device_queue import DeviceQueue
 from utils.page.engine import PageEngine
 from utils.page.folder import PageFolder
@@ -24,6 +24,12 @@ logger = logging.getLogger(__name__)
 
 # Fonts of the visitor's computer: nothing is fetched from elsewhere.
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans", "Noto Sans CJK SC", "sans-serif"]
+# Explanations in a grey that can be read: a contrast of 4.5 at least. `set` forgets the theme's background.
+_READABLE = {
+    "block_info_text_color": "*neutral_600",
+    "block_info_text_color_dark": "*neutral_300",
+    "background_fill_primary": "*neutral_50",
+}
 _MONO = ["ui-monospace", "Consolas", "monospace"]
 
 
@@ -82,9 +88,9 @@ def _launch(page: gr.Blocks, texts: gr.I18n, settings: PageSettings) -> str:
             server_port=settings.port or None,
             max_file_size=f"{settings.max_upload_mb}mb",
             i18n=texts,
-            theme=gr.themes.Soft(font=_FONTS, font_mono=_MONO),
+            theme=gr.themes.Soft(font=_FONTS, font_mono=_MONO).set(**_READABLE),
             css=CSS,
-            head=HEAD,
+            head=head(settings),
             footer_links=[],
             ssr_mode=False,
             share=False,
@@ -125,9 +131,15 @@ def _connect(page: gr.Blocks, handlers: Handlers) -> None:
     at_once = quiet | {"queue": False}
     outputs = [
         *layout.problems.values(),
+        layout.options["face"],
+        layout.options["reference_frames"],
+        layout.look_status,
         layout.faces_part,
+        layout.faces_title,
         layout.faces,
+        layout.references_part,
         layout.references,
+        layout.timeline_part,
         layout.timeline,
         layout.frame,
         layout.frame_picture,
@@ -145,8 +157,9 @@ def _connect(page: gr.Blocks, handlers: Handlers) -> None:
         layout.moments,
     ]
     look = {"fn": handlers.look, "inputs": handlers.inputs, "outputs": outputs, "trigger_mode": "always_last"}
-    for component in (layout.source_video, layout.source_picture, layout.landmarks):
-        component.change(**look, **quiet)
+    for component in (layout.source_video, layout.source_picture):
+        component.change(**look | {"fn": handlers.look_at_source}, **quiet)
+    layout.landmarks.change(**look, **quiet)
     layout.options["face"].submit(**look, **quiet)
     # A video in place of a picture, a sound in place of a video: what is given last counts.
     for given, other in (
@@ -162,15 +175,17 @@ def _connect(page: gr.Blocks, handlers: Handlers) -> None:
         [layout.source_video, layout.source_picture, layout.speech_audio, layout.speech_video],
         **at_once,
     )
-    layout.faces.select(handlers.choose_face, None, layout.options["face"], **at_once).then(**look, **quiet)
-    layout.references.select(handlers.choose_reference, None, layout.frame, **at_once)
+    references = layout.options["reference_frames"]
+    chosen = [layout.options["face"], references]
+    layout.faces.select(handlers.choose_face, None, chosen, **at_once).then(**look, **quiet)
+    layout.references.select(handlers.choose_reference, None, [layout.frame, layout.timeline_part], **at_once)
     layout.timeline.select(handlers.choose_frame, None, layout.frame, **at_once)
     layout.frame.change(handlers.show_frame, layout.frame, layout.frame_picture, trigger_mode="always_last", **quiet)
-    references = layout.options["reference_frames"]
-    shown = [references, layout.references, layout.problems["reference_frames"], layout.status]
-    layout.use_frame.click(handlers.use_frame, layout.frame, shown, **quiet)
+    shown = [layout.references, layout.problems["reference_frames"]]
+    layout.use_frame.click(handlers.use_frame, layout.frame, [references, layout.problems["frame"], *shown], **quiet)
     for event in (references.submit, references.blur):
-        event(handlers.show_references, references, shown[1:3], **quiet)
-    layout.dub.click(handlers.dub, handlers.inputs, outputs, **quiet)
+        event(handlers.show_references, references, shown, **quiet)
+    layout.dub.click(None, js=SHOW_PROGRESS)
+    layout.dub.click(handlers.dub, handlers.inputs, outputs, **quiet).then(None, js=SHOW_RESULT)
     layout.cancel.click(handlers.cancel, None, layout.cancel, **at_once)
     page.unload(handlers.leave)

@@ -10,27 +10,33 @@ from utils.dubbing import Dubber, DubbingJob, DubbingOptions, DubbingReport, Loa
 from utils.dubbing.references import parse_reference_frames
 from utils.dubbing.settings import FitSettings
 from utils.face.analysis import AnalyzedVideo, landmark_cache
+from utils.face.crop_geometry import CropBox
 from utils.face.openface_csv import read_openface_csv
 from utils.page.folder import PageFolder
 from utils.page.pictures import (
     TIMELINE_FRAMES,
     FoundFace,
     evenly_spaced,
-    face_pictures,
+    face_crop,
     face_region,
+    face_thumbnail,
     find_faces,
-    frame_pictures,
+    make_pictures,
     moments,
+    region_picture,
 )
+from utils.page.previews import plays_everywhere, write_preview
 from utils.progress import Progress
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is shown of a source before it is dubbed."""
+    """What is shown of a source before it is dubbed; pictures are uint8 RGB."""
 
     analyzed: AnalyzedVideo
+    region: CropBox
     faces: list[FoundFace]
+    face_pictures: list[np.ndarray]
     references: list[int]
     reference_pictures: list[np.ndarray]
     timeline: list[int]
@@ -46,20 +52,28 @@ class Look:
         return parse_reference_frames(text, self.analyzed.plan)
 
     def picture(self, frame: int) -> np.ndarray:
-        """A small picture of a frame."""
-        return frame_pictures(self.analyzed.reader, [frame])[0]
+        """The face, and what is round it, in a frame."""
+        reader = self.analyzed.reader
+        return make_pictures(reader, [region_picture(self.region, reader, frame)])[0]
 
     def with_references(self, references: list[int]) -> "Look":
         """The same source with other reference frames."""
-        return replace(self, references=references, reference_pictures=face_pictures(self.analyzed, references))
+        pictures = make_pictures(self.analyzed.reader, [face_crop(self.analyzed, frame) for frame in references])
+        return replace(self, references=references, reference_pictures=pictures)
 
 
 @dataclass(frozen=True)
 class Dubbed:
-    """A result: what the engine reports, the video of the faces if wanted, and (seconds, picture) of eight moments."""
+    """A result: what the engine reports, the video of the faces if wanted, and what is shown beside it.
+
+    `source` is the source, or a copy that browsers play, `still` whether it is a picture; `moments` are (seconds,
+    picture) of eight moments.
+    """
 
     report: DubbingReport
     face_video: Path | None
+    source: Path
+    still: bool
     moments: list[tuple[float, np.ndarray]]
 
 
@@ -98,17 +112,17 @@ class PageEngine:
     ) -> Look:
         """Find faces and reference frames; raises UserError."""
         analyzed, references = self._dubber(self.weights[weights]).prepare(source, landmarks, options, progress)
+        progress("pictures", 0, 0)
         reader = analyzed.reader
-        table = read_openface_csv(landmarks or landmark_cache(source, self.folder.landmarks))
+        region = face_region(analyzed.plan, reader.info.width, reader.info.height)
+        faces = find_faces(read_openface_csv(landmarks or landmark_cache(source, self.folder.landmarks)))
         timeline = evenly_spaced(len(analyzed.plan.radius), TIMELINE_FRAMES)
-        return Look(
-            analyzed,
-            find_faces(reader, table),
-            references,
-            face_pictures(analyzed, references),
-            timeline,
-            frame_pictures(reader, timeline),
-        )
+        cuts = [face_thumbnail(face, reader) for face in faces]
+        cuts += [face_crop(analyzed, frame) for frame in references]
+        cuts += [region_picture(region, reader, frame) for frame in timeline]
+        pictures = iter(make_pictures(reader, cuts))
+        shown = [[next(pictures) for _ in part] for part in (faces, references, timeline)]
+        return Look(analyzed, region, faces, shown[0], references, shown[1], timeline, shown[2])
 
     def dub(
         self, weights: str, minutes: float | None, job: DubbingJob, options: DubbingOptions, progress: Progress
@@ -125,8 +139,12 @@ class PageEngine:
         progress("moments", 0, 0)
         analyzed, _ = dubber.prepare(job.source, job.landmark_path, options)  # which the dubber has at hand
         info = analyzed.reader.info
+        source = job.source
+        if not (info.is_still or plays_everywhere(source)):
+            source = job.result.with_name(f"{job.source.stem[:80]}_preview.mp4")
+            write_preview(analyzed.reader, source, report.rate, report.frames, progress)
         region = face_region(analyzed.plan, info.width, info.height)
-        return Dubbed(report, job.face_video, moments(report.result, region))
+        return Dubbed(report, job.face_video, source, info.is_still, moments(report.result, region))
 
     def _dubber(self, path: Path) -> Dubber:
         if self._loaded is None or self._loaded[0] != path:

@@ -2,10 +2,9 @@
 
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, dataclass
+from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from utils.page import html
 from utils.page.device_queue import DeviceQueue, QueueFullError, Ticket, WorkCancelledError
 from utils.page.engine import Dubbed, Look, PageEngine
 from utils.page.layout import Layout
-from utils.page.limits import check_length, media_seconds
+from utils.page.limits import check_length
 from utils.page.option_fields import read_field
+from utils.page.session import DubRequest, Session
 from utils.page.settings import PageSettings
 from utils.page.texts import language_of, say
 
@@ -30,30 +30,6 @@ _SOURCE, _SPEECH = "source_video_path", "driving_audio_path"
 _WEIGHTS, _LANDMARKS = "pretrained_clip_DINet_path", "source_openface_landmark_path"
 
 Updates = dict[Any, Any]
-
-
-@dataclass
-class Session:
-    """One browser window."""
-
-    look_ticket: Ticket | None = None
-    dub_ticket: Ticket | None = None
-    look: Look | None = None
-    selected: int = 0
-    """Which of the reference frames is to be changed."""
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What a visitor asks for, checked."""
-
-    source: Path
-    frames: int
-    landmarks: Path | None
-    weights: str
-    options: DubbingOptions
-    fit: float | None
-    save_face_video: bool
 
 
 class Handlers:
@@ -91,34 +67,46 @@ class Handlers:
             *layout.options.values(),
         ]
 
+    def look_at_source(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
+        """Look at a source that was given, unless that is under way: Gradio reports some changes twice."""
+        session, given = self._session(request), dict(zip(self.inputs, values, strict=True))
+        ticket = session.look_ticket
+        if ticket is None or ticket.cancelled or ticket.error or self._given_source(given) != session.source:
+            yield from self.look(request, *values)
+        else:
+            yield {self.layout.look_status: gr.skip()}
+
     def look(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
         """Find the faces and reference frames of a source that was given, and show them."""
         session, language = self._session(request), _language(request)
         given = dict(zip(self.inputs, values, strict=True))
+        place = self.layout.look_status
         if session.look_ticket is not None:
             session.look_ticket.cancel()
-        session.look, session.selected = None, 0
-        if not (given[self.layout.source_video] or given[self.layout.source_picture]):
-            yield self._no_problems() | {self.layout.faces_part: gr.update(visible=False), self.layout.status: ""}
+        session.look_ticket, session.look, session.selected = None, None, 0
+        hidden = {self.layout.faces_part: gr.update(visible=False)}
+        if not self._given_source(given):
+            yield self._no_problems() | hidden | {place: ""}
             return
+        forgotten = self._forget_choices(session, given)
         try:
             asked = self._check(given, language)
+            yield self._no_problems() | forgotten | {place: html.note(say("stage_start", language))}
             session.look_ticket = ticket = self._queue.submit(
                 lambda progress: self._engine.look(
                     asked.weights, asked.source, asked.landmarks, asked.options, progress
                 )
             )
         except (UserError, QueueFullError) as error:
-            yield self._failed(error, language) | {self.layout.faces_part: gr.update(visible=False)}
+            yield self._failed(error, language, place) | hidden | forgotten
             return
-        yield self._no_problems() | {self.layout.cancel: gr.update(interactive=True)}
-        yield from self._follow(ticket, asked.frames, language)
+        yield {self.layout.cancel: gr.update(interactive=True)}
+        yield from self._follow(ticket, asked.frames, language, place)
         if isinstance(ticket.result, Look) and not ticket.cancelled:
             session.look = ticket.result
             yield self._shown(ticket.result, asked.options, language) | self._idle(session)
         elif ticket is session.look_ticket:  # otherwise another source has taken its place
-            failed = self._failed(ticket.error or WorkCancelledError(), language) | self._idle(session)
-            yield failed | {self.layout.faces_part: gr.update(visible=False)}
+            yield self._failed(ticket.error or WorkCancelledError(), language, place) | self._idle(session) | hidden
 
     def dub(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
         """Dub, and show the result."""
@@ -148,19 +136,19 @@ class Handlers:
         except (UserError, QueueFullError) as error:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
-            yield self._failed(error, language)
+            yield self._failed(error, language, layout.status)
             return
         yield self._no_problems() | {
             layout.result_part: gr.update(visible=False),
             layout.dub: gr.update(interactive=False),
             layout.cancel: gr.update(interactive=True),
         }
-        yield from self._follow(ticket, asked.frames, language)
+        yield from self._follow(ticket, asked.frames, language, layout.status)
         ready = {layout.dub: gr.update(interactive=True), layout.cancel: gr.update(interactive=False)}
         if isinstance(ticket.result, Dubbed) and not ticket.cancelled:
             yield ready | self._result(ticket.result, asked.source, language)
         else:
-            yield ready | self._failed(ticket.error or WorkCancelledError(), language)
+            yield ready | self._failed(ticket.error or WorkCancelledError(), language, layout.status)
 
     def cancel(self, request: gr.Request) -> Updates:
         """Stop what this window has begun; its own handler says so and cleans up."""
@@ -182,15 +170,21 @@ class Handlers:
         return {layout.source_video: source, layout.speech_audio: speech} | empty
 
     def choose_face(self, request: gr.Request, event: gr.SelectData) -> Any:
-        """Give the face_id of a thumbnail."""
+        """Give the face_id of a thumbnail, and no reference frames: those chosen before are of another face."""
         look = self._session(request).look
-        return str(look.faces[event.index].face_id) if look else gr.skip()
+        if look is None:
+            return gr.skip()
+        options = self.layout.options
+        return {options["face"]: str(look.faces[event.index].face_id), options["reference_frames"]: ""}
 
     def choose_reference(self, request: gr.Request, event: gr.SelectData) -> Any:
-        """Remember which reference frame is to be changed; gives its frame number."""
+        """Remember which reference frame is to be changed, and show the frames that could take its place."""
         session = self._session(request)
         session.selected = event.index
-        return session.look.references[event.index] if session.look else gr.skip()
+        if session.look is None:
+            return gr.skip()
+        frame = session.look.references[event.index]
+        return {self.layout.frame: frame, self.layout.timeline_part: gr.update(visible=True)}
 
     def choose_frame(self, request: gr.Request, event: gr.SelectData) -> Any:
         """Give the frame number of a picture of the timeline."""
@@ -204,14 +198,17 @@ class Handlers:
 
     def use_frame(self, request: gr.Request, frame: int) -> Updates:
         """Put a frame into the place of the chosen reference."""
-        session = self._session(request)
+        session, place = self._session(request), self.layout.problems["frame"]
         if session.look is None:
-            return {self.layout.status: gr.skip()}
+            return {place: ""}
         references = list(session.look.references)
         references[session.selected] = int(frame)
-        return {self.layout.options["reference_frames"]: ",".join(map(str, references))} | self.show_references(
-            request, ",".join(map(str, references))
-        )
+        text = ",".join(map(str, references))
+        try:
+            session.look.parse_references(text)
+        except UserError as error:
+            return {place: html.problem(html.split_error(error)[1])}
+        return {place: "", self.layout.options["reference_frames"]: text} | self.show_references(request, text)
 
     def show_references(self, request: gr.Request, text: str) -> Updates:
         """Show the reference frames that were chosen by number."""
@@ -222,9 +219,12 @@ class Handlers:
         try:
             references = look.parse_references(text)
         except UserError as error:
-            return {problem: html.problem(_message(error)[1])}
+            return {problem: html.problem(html.split_error(error)[1])}
         session.look = look.with_references(references)
         return {problem: "", self.layout.references: self._reference_gallery(session.look, language)}
+
+    def _given_source(self, given: Updates) -> str | None:
+        return given[self.layout.source_video] or given[self.layout.source_picture]
 
     def _session(self, request: gr.Request) -> Session:
         return self._sessions.setdefault(request.session_hash, Session())
@@ -235,35 +235,47 @@ class Handlers:
             if ticket is not None:
                 ticket.cancel()
 
-    def _follow(self, ticket: Ticket, frames: int, language: str) -> Iterator[Updates]:
+    def _forget_choices(self, session: Session, given: Updates) -> Updates:
+        """Take back the face and the reference frames that were chosen for another source, in `given` as well."""
+        upload = self._given_source(given)
+        known, session.source = session.source, upload
+        if known in (None, upload):
+            return {}
+        forgotten = {}
+        for name in ("face", "reference_frames"):
+            default = getattr(self._engine.options, name)
+            forgotten[self.layout.options[name]] = "" if default is None else str(default)
+        given |= forgotten
+        return forgotten
+
+    def _follow(self, ticket: Ticket, frames: int, language: str, place: gr.HTML) -> Iterator[Updates]:
         """Yield the progress until the work has ended or was cancelled; a visitor who leaves cancels it."""
         try:
             while not ticket.wait(_POLL_SECONDS) and not ticket.cancelled:
                 if ticket.running:
-                    yield {self.layout.status: html.work(ticket, frames, language)}
+                    yield {place: html.work(ticket, frames, language)}
                 else:
                     waiting = html.waiting(self._queue.before(ticket), len(self._queue), language)
-                    yield {self.layout.status: waiting}
+                    yield {place: waiting}
         finally:
             if not ticket.finished:
                 ticket.cancel()
 
-    def _check(self, given: Updates, language: str) -> _Request:
+    def _check(self, given: Updates, language: str) -> DubRequest:
         """The request for a source, with every option checked.
 
         Raises:
             UserError: naming the option.
         """
         layout = self.layout
-        upload = given[layout.source_video] or given[layout.source_picture]
-        source = self._upload(upload, _SOURCE, say("no_source", language), language)
+        source = self._upload(self._given_source(given), _SOURCE, say("no_source", language), language)
         seconds = _seconds(source, self._settings.max_source_seconds, _SOURCE)
         landmarks = given[layout.landmarks] and self._upload(given[layout.landmarks], _LANDMARKS, "", language)
         values = {name: read_field(field, given[layout.options[name]]) for name, field in self._options.items()}
         save_face_video, fit = values.pop("save_face_video"), values.pop("fit", None)
         if fit is not None and fit > self._settings.max_fit_minutes:
             raise UserError(f"--fit: {fit:g} minutes, at most {self._settings.max_fit_minutes:g} are given here")
-        return _Request(
+        return DubRequest(
             source,
             round(25 * seconds),
             landmarks,
@@ -302,16 +314,16 @@ class Handlers:
     def _no_problems(self) -> Updates:
         return dict.fromkeys(self.layout.problems.values(), "")
 
-    def _failed(self, error: Exception, language: str) -> Updates:
-        """Show an error at its field."""
-        updates = self._no_problems() | {self.layout.status: ""}
+    def _failed(self, error: Exception, language: str, place: gr.HTML) -> Updates:
+        """Show an error at its field; nothing goes on any more in `place`, where progress was shown."""
+        updates = self._no_problems() | {place: ""}
         if isinstance(error, WorkCancelledError):
-            return updates | {self.layout.status: html.note(say("cancelled", language))}
+            return updates | {place: html.note(say("cancelled", language))}
         if isinstance(error, QueueFullError):
             return updates | {self.layout.problems[""]: html.problem(say("full", language, length=len(self._queue)))}
         if not isinstance(error, UserError):
             return updates | {self.layout.problems[""]: html.problem(say("failed", language))}
-        option, message = _message(error)
+        option, message = html.split_error(error)
         place = self.layout.problems.get(option, self.layout.problems[""])
         hidden = option in self.layout.options or option in (_WEIGHTS, _LANDMARKS)
         opened = {self.layout.more: gr.update(open=True)} if hidden else {}
@@ -320,34 +332,37 @@ class Handlers:
     def _shown(self, look: Look, options: DubbingOptions, language: str) -> Updates:
         """What was found in a source."""
         layout = self.layout
-        faces = [(face.picture, say("face_name", language, id=face.face_id, share=face.share)) for face in look.faces]
+        names = [say("face_name", language, share=face.share) for face in look.faces]
         chosen = [face.face_id for face in look.faces]
         timeline = zip(look.timeline_pictures, _frame_names(look.timeline, language), strict=True)
         return {
             layout.faces_part: gr.update(visible=True),
+            layout.faces_title: say("face_found" if len(names) == 1 else "faces_found", language, count=len(names)),
             layout.faces: gr.update(
-                value=faces, selected_index=chosen.index(options.face) if options.face in chosen else 0
+                value=list(zip(look.face_pictures, names, strict=True)),
+                selected_index=chosen.index(options.face) if options.face in chosen else 0,
             ),
+            layout.references_part: gr.update(visible=look.frames > 1),
             layout.references: self._reference_gallery(look, language),
+            layout.timeline_part: gr.update(visible=False),
             layout.timeline: gr.update(value=list(timeline), selected_index=None),
             layout.frame: gr.update(maximum=max(1, look.frames - 1), value=look.references[0]),
             layout.frame_picture: look.picture(look.references[0]),
-            layout.status: html.note(say("ready", language)),
+            layout.look_status: html.note(say("ready", language)),
         }
 
     @staticmethod
     def _reference_gallery(look: Look, language: str) -> Any:
         pictures = zip(look.reference_pictures, _frame_names(look.references, language), strict=True)
-        return gr.update(value=list(pictures))
+        return gr.update(value=list(pictures), selected_index=None)
 
     def _result(self, dubbed: Dubbed, source: Path, language: str) -> Updates:
-        layout, report = self.layout, dubbed.report
-        still = media_seconds(source) == 0
+        layout, report, still = self.layout, dubbed.report, dubbed.still
         faces = dubbed.face_video
         return {
             layout.status: html.note(say("done", language)),
             layout.result_part: gr.update(visible=True),
-            layout.source_view: gr.update(value=None if still else str(source), visible=not still),
+            layout.source_view: gr.update(value=None if still else str(dubbed.source), visible=not still),
             layout.source_picture_view: gr.update(value=str(source) if still else None, visible=still),
             layout.result_view: str(report.result),
             layout.download: str(report.result),
@@ -368,11 +383,3 @@ def _frame_names(frames: Sequence[int], language: str) -> list[str]:
 def _seconds(path: Path, most: float, option: str) -> float:
     with blame(f"--{option}"):
         return check_length(path, most)
-
-
-def _message(error: UserError) -> tuple[str, str]:
-    """The option that an error names ("" if none) and the rest of its line, files without their folders."""
-    line = " ".join(str(error).split())
-    match = re.match(r"--(\w+): (.*)", line)
-    option, message = (match[1], match[2]) if match else ("", line)
-    return option, re.sub(r"(?<![\w.])/(?:[^\s/;:]+/)+", "", message)

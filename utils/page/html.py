@@ -1,6 +1,7 @@
 """Small pieces of HTML that the server writes; every value is escaped."""
 
 import base64
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -8,8 +9,17 @@ import cv2
 import numpy as np
 
 from utils.dubbing import DubbingReport
+from utils.errors import UserError
 from utils.page.device_queue import Ticket
 from utils.page.texts import has_text, say, say_seconds
+
+
+def split_error(error: UserError) -> tuple[str, str]:
+    """The option that an error names ("" if none) and the rest of its line, files without their folders."""
+    line = " ".join(str(error).split())
+    match = re.match(r"--(\w+): (.*)", line)
+    option, message = (match[1], match[2]) if match else ("", line)
+    return option, re.sub(r"(?<![\w.])/(?:[^\s/;:]+/)+", "", message)
 
 
 def problem(message: str) -> str:

@@ -11,6 +11,7 @@ from utils.page.option_fields import make_field
 from utils.page.texts import help_key
 
 Text = Callable[[str], gr.i18n.I18nData]
+Problem = Callable[[str], None]
 VIDEO_SOURCES, SPEECH_SOURCES = ["upload", "webcam"], ["upload", "microphone"]
 
 
@@ -24,10 +25,14 @@ class Layout:
     speech_video: gr.Video
     example: gr.Button
     problems: dict[str, gr.HTML]
-    """Where the errors of an option are shown, by its name; "" for those of none."""
+    """Where the errors of an option are shown, by its name; "frame": of the frame chosen, "": of none of them."""
+    look_status: gr.HTML
     faces_part: gr.Column
+    faces_title: gr.Markdown
     faces: gr.Gallery
+    references_part: gr.Column
     references: gr.Gallery
+    timeline_part: gr.Column
     timeline: gr.Gallery
     frame: gr.Slider
     frame_picture: gr.Image
@@ -67,22 +72,23 @@ def make_layout(text: Text, options: Mapping[str, Field], defaults: DubbingOptio
     found: dict[str, Any] = {"problems": problems}
     gr.Markdown(text("title"), elem_id="title")
     gr.Markdown(text("intro"))
+    found["example"] = gr.Button(text("example"), size="sm", elem_id="example")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=320):
             _source(text, found)
             problem("source_video_path")
+            found["look_status"] = gr.HTML("", elem_id="look-status", elem_classes="state")
         with gr.Column(min_width=320):
             _speech(text, found)
             problem("driving_audio_path")
-            found["example"] = gr.Button(text("example"), size="sm", elem_id="example")
-    _faces(text, found)
+    _faces(text, found, problem)
     with gr.Accordion(text("more"), open=False, elem_id="more") as found["more"]:
         _more(text, found, problem, options, defaults, weights)
     with gr.Row():
         found["dub"] = gr.Button(text("dub"), variant="primary", scale=3, min_width=180, elem_id="dub")
         found["cancel"] = gr.Button(text("cancel"), scale=1, min_width=100, interactive=False, elem_id="cancel")
     problem("")
-    found["status"] = gr.HTML("", elem_id="status")
+    found["status"] = gr.HTML("", elem_id="status", elem_classes="state")
     _result(text, found)
     return Layout(**found)
 
@@ -103,6 +109,8 @@ def _source(text: Text, found: dict[str, Any]) -> None:
                 elem_id="source-picture",
                 buttons=[],
             )
+            # Handed on as the file that was uploaded: the engine reads more kinds than Gradio, and says what is wrong.
+            found["source_picture"].preprocess = lambda upload: upload.path if upload else None
 
 
 def _speech(text: Text, found: dict[str, Any]) -> None:
@@ -118,31 +126,33 @@ def _speech(text: Text, found: dict[str, Any]) -> None:
             )
 
 
-def _faces(text: Text, found: dict[str, Any]) -> None:
+def _faces(text: Text, found: dict[str, Any], problem: Problem) -> None:
     with gr.Column(visible=False, elem_id="faces-part") as found["faces_part"]:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=280):
-                gr.Markdown(text("faces"))
+                found["faces_title"] = gr.Markdown("")
                 found["faces"] = _gallery("faces", columns=3, height=150)
-            with gr.Column(scale=3, min_width=280):
+            with gr.Column(scale=3, min_width=280) as found["references_part"]:
                 gr.Markdown(text("references"))
                 found["references"] = _gallery("references", columns=5, height=150)
-        gr.Markdown(text("references_hint"))
-        found["timeline"] = _gallery("timeline", columns=10, height=110)
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=240):
-                found["frame"] = gr.Slider(0, 1, 0, step=1, label=text("frame_number"), elem_id="frame")
-                found["use_frame"] = gr.Button(text("use_frame"), size="sm", elem_id="use-frame")
-            found["frame_picture"] = gr.Image(
-                show_label=False,
-                label=text("frame_number"),
-                interactive=False,
-                height=130,
-                scale=1,
-                min_width=160,
-                buttons=[],
-                elem_id="frame-picture",
-            )
+        with gr.Column(visible=False, elem_id="timeline-part") as found["timeline_part"]:
+            gr.Markdown(text("timeline"))
+            found["timeline"] = _gallery("timeline", columns=10, height=150)
+            with gr.Row(equal_height=False):
+                with gr.Column(scale=3, min_width=240):
+                    found["frame"] = gr.Slider(0, 1, 0, step=1, label=text("frame_number"), elem_id="frame", buttons=[])
+                    found["use_frame"] = gr.Button(text("use_frame"), size="sm", elem_id="use-frame")
+                    problem("frame")
+                found["frame_picture"] = gr.Image(
+                    show_label=False,
+                    label=text("frame_number"),
+                    interactive=False,
+                    height=150,
+                    scale=1,
+                    min_width=160,
+                    buttons=[],
+                    elem_id="frame-picture",
+                )
 
 
 def _gallery(name: str, columns: int, height: int) -> gr.Gallery:
@@ -163,7 +173,7 @@ def _gallery(name: str, columns: int, height: int) -> gr.Gallery:
 def _more(
     text: Text,
     found: dict[str, Any],
-    problem: Any,
+    problem: Problem,
     options: Mapping[str, Field],
     defaults: DubbingOptions,
     weights: list[str],

@@ -1,6 +1,7 @@
 """Fields of the page made from option definitions, and their values back: the same words and checks as inference.py."""
 
 import argparse
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any
@@ -18,8 +19,11 @@ def page_options(settings: type, without: Iterable[str] = ()) -> dict[str, Field
 
 
 def option_help(options: Mapping[str, Field]) -> dict[str, str]:
-    """The English help texts of options by their keys for gr.I18n."""
-    return {text_key(help_key(name)): field.metadata[OPTION]["help"] for name, field in options.items()}
+    """The English help texts of options by their keys for gr.I18n; what is None on a command line is empty here."""
+    return {
+        text_key(help_key(name)): re.sub(r"\bNone\b", "empty", field.metadata[OPTION]["help"])
+        for name, field in options.items()
+    }
 
 
 def make_field(field: Field, value: Any, info: Any) -> gr.components.Component:
@@ -38,8 +42,7 @@ def make_field(field: Field, value: Any, info: Any) -> gr.components.Component:
         return gr.Radio(list(named["choices"]), value=value, **common)
     if "int" in str(field.type) and field.default is not None:  # an empty gr.Number becomes 0
         return gr.Number(value, **common)
-    hint = "None" if field.default is None else None
-    return gr.Textbox("" if value is None else str(value), max_lines=1, placeholder=hint, **common)
+    return gr.Textbox("" if value is None else str(value), max_lines=1, **common)
 
 
 def read_field(field: Field, value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The small pictures that the page shows: faces to choose from, reference frames, moments of a result."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,58 +24,66 @@ MOMENTS = 8
 
 @dataclass(frozen=True)
 class FoundFace:
-    """A face of the source: its face_id, a picture uint8 [THUMBNAIL, THUMBNAIL, 3], and the share of frames with it."""
+    """A face of the source: its face_id, the share of frames with it, and its landmarks [68, 2] in its best frame."""
 
     face_id: int
-    picture: np.ndarray
     share: float
+    frame: int
+    points: np.ndarray
 
 
-def whole_picture(frame: Frame, reader: VideoReader, height: int) -> np.ndarray:
-    """A frame as uint8 RGB, scaled to `height` if it is higher, at the shape it is shown in."""
-    info = reader.info
-    rgb = rgb_patch(frame.yuv, 0, info.height, 0, info.width, info.colour)
-    height = min(height, info.height)
-    width = max(1, round(height * info.width * info.sample_aspect_ratio / info.height))
-    return resize_image(rgb, height, width)
+@dataclass(frozen=True)
+class Cut:
+    """A picture to be made of a frame."""
+
+    frame: int
+    make: Callable[[Frame], np.ndarray]
 
 
-def find_faces(reader: VideoReader, table: LandmarkTable) -> list[FoundFace]:
+def find_faces(table: LandmarkTable) -> list[FoundFace]:
     """All faces of a source, those that cover most area over time first."""
     seen = np.flatnonzero(table.success)
     sizes = np.prod(np.ptp(table.points[seen], axis=1), axis=1)
-    frames = table.frame_count
-    shown: list[tuple[float, int, int]] = []  # area over time, face_id, row of its best frame
+    area = {}
+    faces = []
     for face_id in np.unique(table.face_id[seen]):
         rows = table.face_id[seen] == face_id
-        # The best frame: large and sure.
-        best = seen[rows][np.argmax(sizes[rows] * table.confidence[seen[rows]])]
-        shown.append((float(sizes[rows].sum()), int(face_id), int(best)))
-    shown.sort(reverse=True)
-    pictures = _pictures(reader, [int(table.frame[row]) for _, _, row in shown])
-    return [
-        FoundFace(
-            face_id,
-            _thumbnail(pictures[int(table.frame[row])], reader, table.points[row]),
-            float(np.mean(np.isin(np.arange(frames), table.frame[seen][table.face_id[seen] == face_id]))),
-        )
-        for _, face_id, row in shown
-    ]
+        best = seen[rows][np.argmax(sizes[rows] * table.confidence[seen[rows]])]  # large and sure
+        share = float(np.mean(np.isin(np.arange(table.frame_count), table.frame[seen][rows])))
+        area[int(face_id)] = float(sizes[rows].sum())
+        faces.append(FoundFace(int(face_id), share, int(table.frame[best]), table.points[best]))
+    return sorted(faces, key=lambda face: -area[face.face_id])
 
 
-def frame_pictures(reader: VideoReader, frames: Sequence[int], height: int = 180) -> list[np.ndarray]:
-    """Whole frames as small pictures, in the order asked for."""
-    pictures = _pictures(reader, frames)
-    return [whole_picture(pictures[frame], reader, height) for frame in frames]
+def face_thumbnail(face: FoundFace, reader: VideoReader) -> Cut:
+    """The square round a face, with the forehead, uint8 [THUMBNAIL, THUMBNAIL, 3]."""
+    (left, top), (right, bottom) = face.points.min(0), face.points.max(0)
+    side = 1.6 * max(right - left, bottom - top)
+    middle_x, middle_y = (left + right) / 2, (top + bottom) / 2 - 0.12 * side
+    box = CropBox(*(round(float(middle + sign * side / 2)) for middle in (middle_y, middle_x) for sign in (-1, 1)))
+    colour = reader.info.colour
+    return Cut(face.frame, lambda frame: cut_face(frame.yuv, box, colour).resized(THUMBNAIL, THUMBNAIL))
 
 
-def face_pictures(analyzed: AnalyzedVideo, frames: Sequence[int]) -> list[np.ndarray]:
-    """The face crops of frames that have one, uint8 [THUMBNAIL, THUMBNAIL * 10 / 13, 3], in the order asked for."""
-    pictures = _pictures(analyzed.reader, frames)
-    colour, width = analyzed.reader.info.colour, THUMBNAIL * 10 // 13
-    return [
-        cut_face(pictures[frame].yuv, analyzed.plan.box(frame), colour).resized(THUMBNAIL, width) for frame in frames
-    ]
+def face_crop(analyzed: AnalyzedVideo, frame: int) -> Cut:
+    """The face crop of a frame that has one, uint8 [THUMBNAIL, THUMBNAIL * 10 / 13, 3]."""
+    box, colour = analyzed.plan.box(frame), analyzed.reader.info.colour
+    return Cut(frame, lambda picture: cut_face(picture.yuv, box, colour).resized(THUMBNAIL, THUMBNAIL * 10 // 13))
+
+
+def region_picture(region: CropBox, reader: VideoReader, frame: int) -> Cut:
+    """A part of a frame, uint8 [THUMBNAIL, THUMBNAIL, 3]."""
+    bounds, colour = (region.top, region.bottom, region.left, region.right), reader.info.colour
+    return Cut(frame, lambda picture: resize_image(rgb_patch(picture.yuv, *bounds, colour), THUMBNAIL, THUMBNAIL))
+
+
+def make_pictures(reader: VideoReader, cuts: Sequence[Cut]) -> list[np.ndarray]:
+    """The pictures asked for, in that order, from one pass over the video; several threads may do so at a time."""
+    wanted = sorted({cut.frame for cut in cuts})
+    pictures: dict[int, np.ndarray] = {}
+    for frame in copy(reader).play(wanted):  # a reader belongs to one thread
+        pictures |= {number: cut.make(frame) for number, cut in enumerate(cuts) if cut.frame == frame.index}
+    return [pictures[number] for number in range(len(cuts))]
 
 
 def evenly_spaced(count: int, wanted: int) -> list[int]:
@@ -100,25 +109,5 @@ def moments(path: Path, region: CropBox) -> list[tuple[float, np.ndarray]]:
     reader = VideoReader(path)
     count = len(reader.times)
     frames = evenly_spaced(count, MOMENTS + 2)[1:-1] if count > MOMENTS + 1 else evenly_spaced(count, MOMENTS)
-    pictures = _pictures(reader, frames)
-    bounds = region.top, region.bottom, region.left, region.right
-    return [
-        (
-            float(reader.times[frame]),
-            resize_image(rgb_patch(pictures[frame].yuv, *bounds, reader.info.colour), THUMBNAIL, THUMBNAIL),
-        )
-        for frame in frames
-    ]
-
-
-def _pictures(reader: VideoReader, frames: Sequence[int]) -> dict[int, Frame]:
-    return {frame.index: frame for frame in reader.play(sorted(set(frames)))}
-
-
-def _thumbnail(frame: Frame, reader: VideoReader, points: np.ndarray) -> np.ndarray:
-    """The square round a face, with the forehead."""
-    (left, top), (right, bottom) = points.min(0), points.max(0)
-    side = 1.6 * max(right - left, bottom - top)
-    middle_x, middle_y = (left + right) / 2, (top + bottom) / 2 - 0.12 * side
-    box = CropBox(*(round(float(middle + sign * side / 2)) for middle in (middle_y, middle_x) for sign in (-1, 1)))
-    return cut_face(frame.yuv, box, reader.info.colour).resized(THUMBNAIL, THUMBNAIL)
+    pictures = make_pictures(reader, [region_picture(region, reader, frame) for frame in frames])
+    return [(float(reader.times[frame]), picture) for frame, picture in zip(frames, pictures, strict=True)]

@@ -22,19 +22,19 @@ _TEXTS = {
     "sound_of_video": ("Sound of a video", "视频中的声音"),
     "speech_audio": ("Speech: a file, or recorded here", "语音：上传文件或现场录音"),
     "speech_video": ("Video whose sound is taken", "取其声音的视频"),
-    "faces": ("### Faces found: choose one", "### 检测到的人脸：请选择一个"),
-    "references": ("### Reference frames: the looks of the face are taken from them", "### 参考帧：人脸外观取自这些帧"),
-    "references_hint": (
-        "To change one, click it, then choose another frame of the video below.",
-        "更换方法：先点击一个参考帧，再在下方选择视频中的另一帧。",
+    "face_found": ("### Face found", "### 检测到的人脸"),
+    "faces_found": ("### {count} faces found: choose one", "### 检测到 {count} 张人脸：请选择一张"),
+    "references": (
+        "### Reference frames\nThe looks of the mouth are taken from them. Click one to replace it.",
+        "### 参考帧\n嘴部外观取自这些帧。点击其中一帧即可更换。",
     ),
-    "timeline": ("Frames of the video", "视频帧"),
+    "timeline": ("Choose the frame of the video that takes its place:", "选择视频中的另一帧来替换："),
     "frame_number": ("Frame", "帧号"),
     "use_frame": ("Use this frame as reference", "用此帧作为参考帧"),
     "more": ("More: weights, blend, quality", "更多：权重、融合、质量"),
     "weights": ("weights", "权重"),
     "weights_info": ("DINet weights; the server's owner can add others", "DINet 权重；服务器管理者可以添加"),
-    "landmarks": ("source_openface_landmark_path", "source_openface_landmark_path（关键点文件）"),
+    "landmarks": ("source_openface_landmark_path (OpenFace csv)", "source_openface_landmark_path（OpenFace csv）"),
     "dub": ("Dub", "开始配音"),
     "cancel": ("Cancel", "取消"),
     "status": ("Progress", "进度"),
@@ -50,6 +50,8 @@ _TEXTS = {
         "排队中：前面还有 {before} 个（队列共 {length} 个）",
     ),
     "stage_start": ("Starting", "准备中"),
+    "stage_pictures": ("Making the thumbnails", "生成缩略图"),
+    "stage_preview": ("Making a copy of the source that browsers play", "生成浏览器可播放的原视频副本"),
     "stage_landmarks": ("Looking for the face", "检测人脸"),
     "stage_read": ("Reading the video", "读取视频"),
     "stage_dub": ("Dubbing", "生成配音"),
@@ -63,7 +65,10 @@ _TEXTS = {
     "seconds": ("{n} s", "{n} 秒"),
     "minutes": ("{n} min", "{n} 分钟"),
     "cancelled": ("Cancelled. Nothing was kept.", "已取消，未保留任何内容。"),
-    "ready": ("The face was found. Press Dub.", "已找到人脸，请点击“开始配音”。"),
+    "ready": (
+        "The face was found. Once there is speech, press Dub.",
+        "已找到人脸。提供语音后，请点击“开始配音”。",
+    ),
     "done": ("Done.", "完成。"),
     "full": ("{length} are waiting already; try again later.", "已有 {length} 个任务在排队，请稍后再试。"),
     "failed": (
@@ -77,7 +82,12 @@ _TEXTS = {
         "上传的文件已按时限删除，请重新上传。",
     ),
     "busy": ("A dub of yours is under way; wait for it or cancel it.", "您的任务正在进行，请等待或取消。"),
-    "face_name": ("{id} · {share:.0%}", "{id} · {share:.0%}"),
+    "unplayable": ("No preview: this browser cannot show the file.", "无法预览：此浏览器不能播放该文件。"),
+    "too_large": (
+        "{name} has {size} MB, at most {most} MB are taken; make it smaller or shorter.",
+        "{name} 大小为 {size} MB，最多 {most} MB；请压缩或剪短。",
+    ),
+    "face_name": ("{share:.0%} of frames", "{share:.0%} 的帧"),
     "frame_name": ("{frame}", "{frame}"),
     "moment_name": ("{time:.1f} s", "{time:.1f} 秒"),
     "figure_frames": ("frames", "帧数"),
@@ -106,6 +116,32 @@ _OPTIONS_ZH = {
     "source_openface_landmark_path": "原视频的 OpenFace csv；没有则自动检测关键点",
     "save_face_video": "同时保存生成的人脸视频",
 }
+
+
+GRADIO_ZH = {
+    "Click to Access Webcam": "点击打开摄像头",
+    "start recording": "录制",
+    "capture photo": "拍照",
+    "Record": "录制",
+    "Stop": "停止",
+    "pause": "暂停",
+    "Upload file": "上传文件",
+    "Capture from camera": "用摄像头录制",
+    "Record audio": "用麦克风录音",
+    "Paste from clipboard": "从剪贴板粘贴",
+    "Adjust volume": "音量",
+    "play-pause-replay-button": "播放或暂停",
+    "full-screen": "全屏",
+    "Reset audio": "恢复原声音",
+    "Trim audio to selection": "剪辑声音",
+    "undo": "撤销",
+    "Download": "下载",
+    "Error": "错误",
+    "Warning": "提示",
+    "Connection Lost": "连接中断",
+    "Connection to the server was lost. Attempting reconnection...": "与服务器的连接已中断，正在重新连接……",
+}
+"""Texts of Gradio that it does not translate."""
 
 
 def translations() -> dict[str, dict[str, str]]:
