@@ -61,7 +61,7 @@ def test_full_precision_and_syncnet(tmp_path):
     assert all(torch.equal(kept.networks[SYNCNET][name], value) for name, value in network.state_dict().items())
 
 
-def test_teachers_of_the_lips(tmp_path):
+def test_networks_that_predict_the_lips(tmp_path):
     """An audio encoder and a mouth reader go as small as a generator, and train from there."""
     write_checkpoint(tmp_path / "a.pth", {AUDIO_ENCODER: AudioToLipShape(80, LIP_SHAPE_VALUES)}, {}, 1, METADATA)
     write_checkpoint(tmp_path / "m.pth", {LIP_REGRESSOR: LipShapeRegressor()}, {}, 1, METADATA)

@@ -174,12 +174,12 @@ def test_a_mouth_reader_learns_and_shows_a_generator_the_lips(tmp_path):
 
     train_here("train_audio_encoder.py", *reader_command[1:5], "--augment_num", 4, "--batch_size", 4,
                "--non_decay", 1, "--decay", 0, "--result_path", tmp_path / "audio_encoder_training")  # fmt: skip
-    teacher = tmp_path / "audio_encoder_training/audio_encoder_model_epoch_1.pth"
+    audio2lip = tmp_path / "audio_encoder_training/audio_encoder_model_epoch_1.pth"
     generator = tmp_path / "frame/netG_model_epoch_1.pth"
     by_hand = ("--lip_amplitude", 2, "--unpaired_audio", 0.5, "--pretrained_mouth_reader_path", reader)
     supervised = {
         "frame": (*frame_command(), "--lip_supervision", tmp_path),
-        "clip": (*clip_command(), *by_hand, "--pretrained_audio2lip_path", teacher, "--lamb_syncnet_perception", 0,
+        "clip": (*clip_command(), *by_hand, "--pretrained_audio2lip_path", audio2lip, "--lamb_syncnet_perception", 0,
                  "--pretrained_frame_DINet_path", generator),
     }  # fmt: skip
     for stage, command in supervised.items():

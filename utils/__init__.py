@@ -15,7 +15,7 @@ settings.py       option(): a dataclass field with its command-line option
 errors.py         UserError, and running a script so that it becomes one line
 files.py          atomic writes, fingerprints
 checkpoints.py    checkpoint files, published and ours
-pickle_check.py   checks a checkpoint before it is loaded
+pickle_check.py   loads PyTorch files after checking what they hold
 device.py         device and number format
 distributed.py    several training processes (torchrun)
 pipeline.py       stages in threads of their own

@@ -18,7 +18,7 @@ import torch
 
 from utils.errors import UserError, require_file
 from utils.files import atomic_path
-from utils.pickle_check import DAMAGED, HostileFileError, check_torch_file
+from utils.pickle_check import read_torch_file
 
 SYNCNET = "net"
 """Name of the SyncNet in its checkpoint; those of DINet are net_g, net_dI and net_dV."""
@@ -104,29 +104,6 @@ class Checkpoint:
             return "a SyncNet checkpoint"
         kind = "a DINet checkpoint" if "net_g" in self.networks else "a checkpoint"
         return f"{kind} (of {', '.join(self.networks)})"
-
-
-def read_torch_file(path: str | Path, option: str, hint: str = "", whole: bool = False) -> Any:
-    """Return what a file written by `torch.save` holds: tensors (on the CPU) and plain Python values only.
-
-    Args:
-        path: the file.
-        option: what named it, for the message.
-        hint: what to do where there is no such file, for example where to download it.
-        whole: compare checksums, which reads all tensors: PyTorch itself takes changed bits for weights.
-
-    Raises:
-        UserError: missing, empty, truncated or no such file; or it holds other Python objects.
-    """
-    path = require_file(path, option, hint)
-    try:
-        is_zip = check_torch_file(path, whole)
-        # Mapped, the optimizers that inference does not need are never read.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except HostileFileError as error:
-        raise UserError(f"{option}: {path} {error}") from error
-    except Exception as error:  # bytes that only look like a pickle can raise nearly anything
-        raise UserError(f"{option}: {path} {DAMAGED}") from error
 
 
 def _read_safetensors(path: Path, option: str, hint: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Dry run of a PyTorch file: what would be loaded, found out before anything is allocated or called.
+"""Load a PyTorch file from an unknown source: a dry run checks what would be loaded before anything is allocated.
 
 `torch.load(weights_only=True)` calls nothing of the file's choosing, but believes the sizes that the file claims, and
 what it allows includes ways to ask for any amount of memory. Here the pickle is run with placeholders in place of
@@ -11,6 +11,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NoReturn
+
+import torch
+
+from utils.errors import UserError, require_file
 
 _MAX_PICKLE_BYTES = 1 << 28
 _MAX_DEPTH = 64
@@ -41,6 +45,29 @@ class HostileFileError(Exception):
 _FOREIGN = "holds Python objects besides weights, which are not loaded for safety; save its state_dict only"
 DAMAGED = "is no PyTorch checkpoint, or a damaged one; copy or download it again"
 _LIES = "claims more numbers than it holds; copy or download it again"
+
+
+def read_torch_file(path: str | Path, option: str, hint: str = "", whole: bool = False) -> Any:
+    """Return what a file written by `torch.save` holds: tensors (on the CPU) and plain Python values only.
+
+    Args:
+        path: the file.
+        option: what named it, for the message.
+        hint: what to do where there is no such file, for example where to download it.
+        whole: compare checksums, which reads all tensors: PyTorch itself takes changed bits for weights.
+
+    Raises:
+        UserError: missing, empty, truncated or no such file; or it holds other Python objects.
+    """
+    path = require_file(path, option, hint)
+    try:
+        is_zip = check_torch_file(path, whole)
+        # Mapped, the optimizers that inference does not need are never read.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except HostileFileError as error:
+        raise UserError(f"{option}: {path} {error}") from error
+    except Exception as error:  # bytes that only look like a pickle can raise nearly anything
+        raise UserError(f"{option}: {path} {DAMAGED}") from error
 
 
 def check_torch_file(path: Path, whole: bool = False) -> bool:

@@ -1,7 +1,4 @@
-"""A small frozen graph with the tensors of DeepSpeech 0.1, for tests.
-
-Another test module uses it by `from deepspeech_graph import write_frozen_graph`.
-"""
+"""A small frozen graph with the tensors of DeepSpeech 0.1."""
 
 from pathlib import Path
 from typing import Any

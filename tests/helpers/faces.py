@@ -1,4 +1,4 @@
-"""Made-up landmarks."""
+"""Synthetic landmarks of one face."""
 
 import numpy as np
 

@@ -1,8 +1,8 @@
-"""Landmark tables for tests."""
+"""Landmark tables of several faces."""
 
 import numpy as np
-from helpers.faces import face
 
+from helpers.faces import face
 from utils.face.landmarks import LandmarkTable
 
 

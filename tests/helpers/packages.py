@@ -1,4 +1,4 @@
-"""Packages that are not installed."""
+"""Pretends that a package is not installed."""
 
 import builtins
 

@@ -1,4 +1,4 @@
-"""Small videos and sounds that tests make, and what they look at in them."""
+"""Small synthetic videos and audio files of any kind, and ways to look into files."""
 
 import json
 import shutil

@@ -8,7 +8,7 @@ from golden.networks import (
 from models.lip_regressor import LipShapeRegressor
 
 
-def test_a_mouth_is_read_at_any_size():
+def test_mouths_of_any_size_are_accepted():
     torch.manual_seed(0)
     reader = LipShapeRegressor().eval()
     small = torch.nn.functional.interpolate(uniform_tensor(1, 2, 3, 8, 8), 64, mode="bicubic")

@@ -13,8 +13,9 @@ from golden.networks import generator, generator_inputs, syncnet
 from models.dinet import DINet
 from models.discriminator import Discriminator
 from models.syncnet import SyncNet
-from utils.checkpoints import Metadata, load_network, read_checkpoint, read_torch_file, write_checkpoint
+from utils.checkpoints import Metadata, load_network, read_checkpoint, write_checkpoint
 from utils.errors import UserError
+from utils.pickle_check import read_torch_file
 
 OPTION = "--weights"
 METADATA = Metadata(mouth_region_size=64, audio_feature="mel", audio_channel=80, audio_rows_per_frame=4)

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from scipy.ndimage import median_filter
 
 from models.chung_syncnet import ChungSyncNet
-from utils.checkpoints import read_torch_file
 from utils.errors import UserError
 from utils.face.crop import cut_face
 from utils.face.crop_geometry import CropBox
 from utils.media.audio import Waveform
 from utils.media.video_reader import Frame, VideoReader
 from utils.media.yuv import Colour
+from utils.pickle_check import read_torch_file
 from utils.settings import LSE_WEIGHTS_URL
 
 RATE = 25

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from models.perceptual import PerceptualNetwork
-from utils.checkpoints import read_torch_file
 from utils.distributed import DistInfo
 from utils.errors import UserError
+from utils.pickle_check import read_torch_file
 from utils.training.settings import PERCEPTUAL_OPTION
 
 VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"

@@ -52,13 +52,13 @@ def repaint(made: GeneratedFace, face: np.ndarray) -> GeneratedFace:
 
 
 @pytest.mark.parametrize("size", [64, 256])
-def test_a_generator_that_gives_the_source_back_changes_nothing(size):
+def test_a_generator_that_returns_the_source_changes_nothing(size):
     geometry, made = shown(size, portrait(), landmarks())
     blended = FaceBlender(geometry, size, BT601, [made], [made]).blend(made, 1.0)
     assert np.abs(blended.astype(int) - made.yuv).max() <= 1
 
 
-def test_nor_where_many_frames_have_been_seen():
+def test_a_generator_that_returns_the_source_changes_nothing_after_many_frames_either():
     frames = 24
     points = landmarks(frames)
     plan = plan_crops(points, ONE_SHOT, 512, 512, 25.0)
@@ -99,7 +99,7 @@ def test_the_skin_takes_the_generated_colour_and_keeps_its_detail():
     assert (after - after.mean()).std() == pytest.approx((before - before.mean()).std(), rel=0.1)
 
 
-def test_what_the_network_always_gets_wrong_is_put_right():
+def test_constant_errors_of_the_network_are_corrected():
     geometry, made = shown(64, portrait(), landmarks())
     red = repaint(made, np.clip(made.crop + np.array([20, 0, -20]), 0, 255).astype(np.uint8))
     blended = FaceBlender(geometry, 64, BT601, [made], [red]).blend(red, 1.0)

@@ -47,7 +47,7 @@ def test_a_choice_stays_until_another_is_clearly_nearer_and_a_cut_ends_that():
     assert afresh(barely_six) == 6
 
 
-def test_lips_are_looked_for_as_far_apart_as_real_ones_move():
+def test_lips_are_matched_with_the_motion_of_real_ones():
     lookup = bank(np.linspace(0, 11, 24))
     openings = np.linspace(0, 10, 16)
     lookup.fit(np.stack([lips(o) for o in openings]), np.stack([lips(3 + 0.4 * o) for o in openings]))
@@ -55,7 +55,7 @@ def test_lips_are_looked_for_as_far_apart_as_real_ones_move():
     assert high - low > 1.4 * (6.6 - 3.4)
 
 
-def test_lips_unlike_any_of_this_person_are_drawn_towards_theirs():
+def test_lips_unlike_any_of_this_person_are_pulled_towards_theirs():
     lookup = bank(np.linspace(0, 11, 24))
     openings = np.linspace(0, 10, 16)
     blot = np.zeros((HEIGHT, WIDTH, 3), np.float32)

@@ -125,7 +125,7 @@ def test_gradients_are_those_of_a_least_squares_gan():
     assert captured[0].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_pictures_that_share_references_are_as_if_each_had_its_own():
+def test_images_that_share_references_are_trained_as_if_each_had_its_own():
     torch.manual_seed(5)
     batch = {
         "source": torch.rand(1, 3, 3, HEIGHT, WIDTH),
@@ -169,7 +169,7 @@ def test_errors_on_the_lips_count_more_in_the_mouth_loss_if_asked_for():
     assert everywhere._image_losses(real + 1, real)["mouth"].item() == pytest.approx(1)
 
 
-def test_the_perception_loss_can_look_at_the_mouth_alone():
+def test_the_perceptual_loss_can_be_that_of_the_mouth_alone():
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
     rows, columns = mouth_region(MOUTH)
     real = torch.rand(1, 3, HEIGHT, WIDTH)

@@ -24,22 +24,22 @@ from utils.training.networks import TrainingNetworks
 from utils.training.settings import LossWeights
 
 
-def test_lips_are_compared_as_the_reader_reads_them():
+def test_the_lip_loss_compares_predictions_from_generated_and_true_mouths():
     torch.manual_seed(0)
-    reader = LipShapeRegressor(dropout=0.5)
+    regressor = LipShapeRegressor(dropout=0.5)
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
     weights = LossWeights(lamb_perception=0, lamb_gan=0)
-    step = FrameStep(networks, mouth_region(MOUTH), weights, None, supervision(reader, weight=2))
+    step = FrameStep(networks, mouth_region(MOUTH), weights, None, supervision(regressor, weight=2))
     batch = frame_batch()
-    kept = {name: value.clone() for name, value in reader.state_dict().items()}
+    kept = {name: value.clone() for name, value in regressor.state_dict().items()}
     with torch.no_grad():
         fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
-        wanted = 2 * (reader(fake[step.mouth]) - reader(batch["source"][step.mouth])).square().mean()
+        wanted = 2 * (regressor(fake[step.mouth]) - regressor(batch["source"][step.mouth])).square().mean()
     losses = step(**batch)
     assert set(losses) == {"lips"}
     assert losses["lips"].item() == pytest.approx(wanted.item(), rel=1e-4)
     assert networks.optimizer_steps["net_g"].gradient_norm > 0
-    assert all(torch.equal(kept[name], value) for name, value in reader.state_dict().items())
+    assert all(torch.equal(kept[name], value) for name, value in regressor.state_dict().items())
     figures = step.evaluate(**batch | {"reference": batch["source"].repeat(1, 5, 1, 1)})
     assert figures["lips_of_mean_reference"] < 1e-6 * figures["lips"]
 
@@ -57,7 +57,7 @@ def opening_and_width(shapes: torch.Tensor) -> torch.Tensor:
     return torch.stack([points[:, 18, 1] - points[:, 14, 1], points[:, 6, 0] - points[:, 0, 0]], -1)
 
 
-def test_lips_move_as_many_times_as_far_as_the_speech_tells():
+def test_the_amplitude_scales_the_lip_motion_predicted_from_audio():
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
     step, batch = supervised_step(FrameStep, networks, amplitude=2.5), frame_batch()
     with torch.no_grad():
@@ -71,29 +71,29 @@ def test_lips_move_as_many_times_as_far_as_the_speech_tells():
     assert losses["l1"].item() == pytest.approx(3 * (fake - batch["source"]).abs().mean().item(), rel=1e-4)
 
 
-def test_swapped_speech_is_judged_by_its_lips_alone():
+def test_unpaired_audio_is_trained_by_the_lip_loss_alone():
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
     step, batch = supervised_step(FrameStep, networks, unpaired=0.5), frame_batch()
     assert BATCH == 2
     own, other = batch["audio"][:1], batch["audio"][1:]
     wanted = []
-    for swapped in (0, 1):
-        heard = batch["audio"].clone()
-        heard[swapped] = (other, own)[swapped][0]
+    for unpaired in (0, 1):
+        driving = batch["audio"].clone()
+        driving[unpaired] = (other, own)[unpaired][0]
         with torch.no_grad():
-            fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], heard)
+            fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], driving)
             aim = step.lips.regressor(batch["source"][step.mouth])
-            aim += opening_and_width(step.lips.audio2lip(heard)) - opening_and_width(
+            aim += opening_and_width(step.lips.audio2lip(driving)) - opening_and_width(
                 step.lips.audio2lip(batch["audio"])
             )
             lips = 2 * (step.lips.regressor(fake[step.mouth]) - aim).square().mean()
-            wanted.append((lips.item(), 3 * (fake - batch["source"])[1 - swapped].abs().mean().item()))
+            wanted.append((lips.item(), 3 * (fake - batch["source"])[1 - unpaired].abs().mean().item()))
     losses = step(**batch)
     assert any((losses["lips"].item(), losses["l1"].item()) == pytest.approx(each, rel=1e-4) for each in wanted)
 
 
-def test_a_clip_hears_the_whole_speech_of_another():
-    heard = {}
+def test_an_unpaired_clip_takes_all_audio_of_another():
+    received = {}
 
     class Generator(torch.nn.Module):
         def __init__(self):
@@ -101,12 +101,12 @@ def test_a_clip_hears_the_whole_speech_of_another():
             self.level = torch.nn.Parameter(torch.zeros(1))
 
         def forward(self, source, reference, audio):
-            heard["frames"] = audio
+            received["frames"] = audio
             return source + self.level
 
     class Sync(torch.nn.Module):
         def forward(self, mouths, audio):
-            heard["clips"] = audio
+            received["clips"] = audio
             return mouths.mean((1, 2, 3))
 
     networks = trained({"net_g": Generator(), "net_dI": discriminator(3), "net_dV": discriminator(15)})
@@ -118,9 +118,9 @@ def test_a_clip_hears_the_whole_speech_of_another():
         audio=audio,
         clip_audio=audio[:, 0].repeat(1, 1, 2)[..., :9],
     )
-    clips = heard["clips"][:, 0, 0].tolist()
+    clips = received["clips"][:, 0, 0].tolist()
     assert clips in ([0, 0], [1, 1])
-    assert heard["frames"][:, 0, 0].tolist() == clips * CLIP_FRAMES
+    assert received["frames"][:, 0, 0].tolist() == clips * CLIP_FRAMES
     assert set(losses) == {"l1", "lips", "sync"}
 
 
@@ -133,12 +133,12 @@ def test_lips_are_compared_in_mixed_precision():
 
 
 def test_audio2lip_may_take_other_features_than_the_generator():
-    class Teacher(torch.nn.Module):
-        def forward(self, heard):
-            return heard.mean((1, 2))[:, None].expand(-1, 40)
+    class Audio2Lip(torch.nn.Module):
+        def forward(self, audio):
+            return audio.mean((1, 2))[:, None].expand(-1, 40)
 
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
-    lips = supervision(LipShapeRegressor(), Teacher(), weight=1, amplitude=2)
+    lips = supervision(LipShapeRegressor(), Audio2Lip(), weight=1, amplitude=2)
     step = FrameStep(networks, mouth_region(MOUTH), LossWeights(lamb_perception=0, lamb_gan=0), None, lips)
     losses = step(**frame_batch(), audio2lip_audio=torch.randn(BATCH, 80, 20))
     assert losses["lips"].isfinite()

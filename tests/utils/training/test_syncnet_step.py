@@ -47,7 +47,7 @@ def test_the_sync_step_is_that_of_a_plain_loop(contrast):
         assert torch.allclose(state[name], value, rtol=0, atol=1e-9), name
 
 
-def test_lips_teach_both_encoders_where_they_are_known():
+def test_lip_motion_trains_both_encoders_where_it_is_known():
     batch = {
         "mouths": uniform_tensor(1, 2, 15, 32, 32),
         "audio": normal_tensor(2, 2, 29, 9),
@@ -71,7 +71,7 @@ def test_lips_teach_both_encoders_where_they_are_known():
     assert not {"lips_seen", "lips_heard"} & set(step.evaluate(**batch))
 
 
-def test_chance_is_readable_off_the_sync_figures():
+def test_the_metrics_of_chance_are_the_documented_ones():
     networks = trained({"net": SyncNet()})
     step = SyncStep(networks)
     step.syncnet = lambda *batch: (torch.full((4, 2, 2), 0.5), torch.full((4, 1, 2, 2), 0.5), None, None)
