@@ -68,6 +68,8 @@ def watch(command: list[str], folder: Path) -> list[Sample]:
                 break
             if memory:  # not a zombie's
                 samples.append(sample)
+                if len(samples) % 30 == 0:
+                    print(f"  {sample}", flush=True)
     if process.wait():
         raise RuntimeError(log.read_text()[-2000:])
     return samples
@@ -84,8 +86,6 @@ def judge(name: str, samples: list[Sample], settle: float) -> bool:
         and min(sample.files for sample in late) <= max(sample.files for sample in early[-10:])
         and min(sample.threads for sample in late) <= max(sample.threads for sample in early[-10:])
     )
-    for sample in samples[:: max(1, len(samples) // 12)]:
-        print(f"  {sample}")
     change = 100 * (last.memory / first.memory - 1)
     print(
         f"{name}: {'steady' if steady else 'GROWS'} ({change:+.1f} % memory)\n  early {first}\n  late  {last}",

@@ -20,9 +20,10 @@ def test_forty_odd_inputs_end_in_one_line_or_a_right_result():
 
 @pytest.mark.slow
 def test_every_command_line_of_the_fuzzer_succeeds_where_nothing_is_odd():
-    run_fuzz("--undamaged")
+    # What is left out here runs undisturbed in test_faults.py.
+    run_fuzz("--undamaged", "--script", "inference", "benchmark", "app", "train_syncnet", "train_audio_encoder")
 
 
 @pytest.mark.slow
 def test_many_odd_inputs_of_all_scripts_end_in_one_line_or_a_right_result():
-    run_fuzz("--count", "150", "--seed", "1")
+    run_fuzz("--count", "60", "--seed", "1")

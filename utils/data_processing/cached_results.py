@@ -6,6 +6,7 @@ is made again; a result without a record was made by another program and is kept
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -63,7 +64,8 @@ def make_if_stale(target: Path, made_from: MadeFrom, make: Callable[[Path], Step
     """Make a file or folder unless it is complete and up to date.
 
     Safe against an interruption at any moment: the record is in place before the result takes its final name. A result
-    that is out of date is removed first: if the new one cannot be made, no later step uses the old one.
+    that is out of date is removed first: if the new one cannot be made, no later step uses the old one. Two runs may
+    make the same result at once.
 
     Args:
         target: the file or folder.
@@ -82,7 +84,7 @@ def make_if_stale(target: Path, made_from: MadeFrom, make: Callable[[Path], Step
     staging = _staging_folder(target)
     staging.mkdir(parents=True)
     try:
-        if target.exists():
+        with contextlib.suppress(FileNotFoundError):
             target.rename(staging / "old")
         work = staging / "new"
         work.mkdir()
@@ -91,8 +93,17 @@ def make_if_stale(target: Path, made_from: MadeFrom, make: Callable[[Path], Step
         text = json.dumps({"made_from": made_from, "result": asdict(result)}, sort_keys=True)
         new_record.write_text(text, encoding="utf-8")
         record_path.parent.mkdir(exist_ok=True)
+        other = read_record(target) if target.exists() else None
+        if other is not None and other.made_from == made_from:
+            return CachedResult(other.result, is_new=False)  # another run was faster
         new_record.replace(record_path)
-        (work / target.name).rename(target)
+        try:
+            (work / target.name).rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            target.rename(staging / "other")  # a folder of another run, which came in this moment
+            (work / target.name).rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return CachedResult(result, is_new=True)

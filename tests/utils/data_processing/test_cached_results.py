@@ -3,6 +3,7 @@ import platform
 
 import pytest
 
+from utils.data_processing import cached_results
 from utils.data_processing.cached_results import (
     CachedResult,
     StepResult,
@@ -106,3 +107,26 @@ def test_records_of_earlier_versions_are_understood(tmp_path):
     assert read_record(tmp_path / "a.csv").shots == [0, 25]
     record.write_text('{"made_from": {}}')
     assert read_record(tmp_path / "a.csv") is None
+
+
+@pytest.mark.parametrize(("theirs", "kept"), [({"source": "x"}, "other"), ({"source": "y"}, "ours")])
+def test_two_runs_make_the_same_folder_at_once(tmp_path, monkeypatch, theirs, kept):
+    monkeypatch.setattr(cached_results, "_is_alive", lambda process: True)  # both in this process
+
+    def make_folder(text):
+        def make(path):
+            path.mkdir()
+            (path / "text").write_text(text)
+
+        return make
+
+    def slow(path):
+        make_if_stale(tmp_path / "crops", theirs, make_folder("other"))  # the other run is faster
+        make_folder("ours")(path)
+
+    made = make_if_stale(tmp_path / "crops", {"source": "x"}, slow)
+    assert made.is_new == (kept == "ours")
+    assert (tmp_path / "crops" / "text").read_text() == kept
+    assert read_record(tmp_path / "crops").made_from == {"source": "x"}
+    remove_empty_staging([tmp_path])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".records", "crops"]
