@@ -55,7 +55,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
         kind = partial(LipSyncSamples, landmark_dirs=stage.openface_landmark_dir)
     samples = partial(kind, negatives=stage.negatives)
     # Held-out negatives are shifted audio of the same video only: audio of another video is easier to tell apart.
-    held_out = partial(kind, other_video_share=0, negatives=1)
+    held_out = partial(kind, other_video_fraction=0, negatives=1)
     loading = make_settings(LoadingSettings, options)
     data = open_training_data(samples, loading, dist_info, device, held_out)
 

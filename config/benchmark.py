@@ -8,8 +8,10 @@ class BenchmarkParser(ScriptParser):
     """Options of benchmark.py: one command for each thing that can be measured."""
 
     def __init__(self):
-        super().__init__("Measure speed, side by side with the published procedure.")
-        commands = self.add_subparsers(dest="command", required=True, parser_class=ScriptParser, metavar="COMMAND")
+        super().__init__("Measure speed, side by side with the published procedure.", "%(prog)s COMMAND [option ...]")
+        commands = self.add_subparsers(
+            dest="command", required=True, parser_class=ScriptParser, metavar="COMMAND", prog=self.prog
+        )
         measured = {
             "inference": (
                 "dubbing, the generator alone and end to end with known landmarks, frames per second",

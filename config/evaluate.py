@@ -17,10 +17,10 @@ class VideoSettings:
     """Dubbed videos to score against true ones."""
 
     generated: Path | None = option(
-        None, type=Path, help="dubbed video, or a folder of them, named as inference.py names its results or otherwise"
+        None, type=Path, help="dubbed video, or a folder of them, NAME.mp4 or NAME_facial_dubbing_add_audio.mp4"
     )
     reference: Path | None = option(
-        None, type=Path, help="true video, or a folder with a true video for each dubbed one, by name"
+        None, type=Path, help="true video, or a folder with a video NAME for each dubbed one"
     )
     cross_audio: bool = option(
         False, old=("other_words",), help="the dubs use different audio than the true videos (skip image metrics)"

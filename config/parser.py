@@ -61,8 +61,9 @@ def _deprecated(action: str | type[argparse.Action], name: str) -> type[argparse
 class ScriptParser(argparse.ArgumentParser):
     """An option parser whose errors are one line and whose help shows defaults."""
 
-    def __init__(self, description: str, **named: Any):
-        super().__init__(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **named)
+    def __init__(self, description: str, usage: str = "%(prog)s [option ...]", **named: Any):
+        formatter = argparse.ArgumentDefaultsHelpFormatter
+        super().__init__(description=description, usage=usage, formatter_class=formatter, **named)
 
     def add_settings(
         self,

@@ -47,7 +47,7 @@ class TrainingParser(ScriptParser):
     """
 
     def __init__(self, description: str, result_name: str, hold_out: float = 0.0, without: Sequence[str] = ()):
-        super().__init__(description, fromfile_prefix_chars="@", usage="%(prog)s [option ...] [@FILE ...]")
+        super().__init__(description, "%(prog)s [option ...] [@FILE ...]", fromfile_prefix_chars="@")
         self.epilog = "@FILE takes further options from a file; a # begins a comment there."
         for title in (PUBLISHED, DATA, OPTIMISATION, LOSSES, CHECKPOINTS, SPEED, SMALL_DATA):
             self.add_argument_group(title)

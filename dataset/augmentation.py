@@ -119,12 +119,12 @@ def _warp_channels(speech: np.ndarray, factor: float) -> np.ndarray:
     channels = speech.shape[1]
     position = np.minimum(np.arange(channels) * factor, channels - 1)
     below = position.astype(int)
-    share = (position - below).astype(np.float32)
-    return speech[:, below] * (1 - share) + speech[:, np.minimum(below + 1, channels - 1)] * share
+    fraction = (position - below).astype(np.float32)
+    return speech[:, below] * (1 - fraction) + speech[:, np.minimum(below + 1, channels - 1)] * fraction
 
 
-def _random_span(length: int, share: float, rng: np.random.Generator) -> slice:
-    """A random slice of 0 .. length, at most the fraction `share` of it."""
-    width = int(rng.integers(0, int(length * share) + 1))
+def _random_span(length: int, fraction: float, rng: np.random.Generator) -> slice:
+    """A random slice of 0 .. length, at most this fraction of it."""
+    width = int(rng.integers(0, int(length * fraction) + 1))
     first = int(rng.integers(0, length - width + 1))
     return slice(first, first + width)

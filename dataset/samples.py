@@ -45,9 +45,9 @@ class SampleSpec(NamedTuple):
     labels: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
-def split_videos(videos: list[Video], share: float) -> tuple[list[Video], list[Video]]:
-    """Split off the last `share` of every video's clips, rounded down: (remaining, split off)."""
-    held = {video.name: int(len(video.clips) * share) for video in videos}
+def split_videos(videos: list[Video], fraction: float) -> tuple[list[Video], list[Video]]:
+    """Split off the last `fraction` of every video's clips, rounded down: (remaining, split off)."""
+    held = {video.name: int(len(video.clips) * fraction) for video in videos}
     rest = [replace(video, clips=video.clips[: len(video.clips) - held[video.name]]) for video in videos]
     parts = [
         replace(video, clips=video.clips[len(video.clips) - held[video.name] :]) for video in videos if held[video.name]
@@ -66,17 +66,17 @@ class VideoChoice:
 
     def __init__(self, videos: list[Video], length_power: float = 0):
         self._videos = videos
-        self._shares = None
+        self._probabilities = None
         if length_power:
             weights = np.array([len(video.clips) for video in videos]) ** float(length_power)
-            self._shares = weights / weights.sum()
+            self._probabilities = weights / weights.sum()
 
     def __call__(self, key: SampleKey, seed: int) -> Video:
         """The video of the sample `key` in a run with this seed."""
-        if self._shares is None:
+        if self._probabilities is None:
             return self._videos[key.index % len(self._videos)]
         rng = np.random.default_rng((seed, key.epoch, key.index, MAX_RETRIES))
-        return self._videos[rng.choice(len(self._videos), p=self._shares)]
+        return self._videos[rng.choice(len(self._videos), p=self._probabilities)]
 
 
 class Samples:

@@ -10,7 +10,7 @@ from utils.errors import UserError
 
 MIN_SHIFT, MAX_SHIFT = 5, 15
 """Frames by which audio is shifted against the mouth to make a negative of the same video."""
-OTHER_VIDEO_SHARE = 0.25
+OTHER_VIDEO_FRACTION = 0.25
 """Fraction of easy negatives (audio of another video) in SyncNet's training; the others are time-shifted."""
 NEGATIVES = 16
 """Audio windows out of sync per mouth clip in SyncNet's training; encoding them costs little."""
@@ -20,16 +20,18 @@ class SyncSamples(Samples):
     """SyncNet: the mouth in five frames, the audio of nine frames in sync with it, and audio windows that are not.
 
     A negative is the video's own audio, shifted by 5 to 15 frames, or that of another video (the fraction
-    `other_video_share`, and all if a video is too short).
+    `other_video_fraction`, and all if a video is too short).
     Batches have mouths [B, 15, m, m], RGB in [0, 1], audio [B, channels, T] and negative_audio [B, `negatives`,
     channels, T].
     """
 
     _source_count = CLIP_FRAMES
 
-    def __init__(self, *args, other_video_share: float = OTHER_VIDEO_SHARE, negatives: int = NEGATIVES, **options):
+    def __init__(
+        self, *args, other_video_fraction: float = OTHER_VIDEO_FRACTION, negatives: int = NEGATIVES, **options
+    ):
         super().__init__(*args, **options)
-        self.other_video_share = other_video_share
+        self.other_video_fraction = other_video_fraction
         self.negatives = negatives
         only = self.videos[0]
         # In two clips of audio, every window of nine frames has five more frames before or after it.
@@ -62,7 +64,7 @@ class SyncSamples(Samples):
         """Video and first row of each audio window that is out of sync with the one at `row`."""
         shifted = self._shifted_rows(video, row)
         others = [other for other in self.videos if other is not video]
-        foreign = rng.random(self.negatives) < self.other_video_share if others else np.zeros(self.negatives, bool)
+        foreign = rng.random(self.negatives) < self.other_video_fraction if others else np.zeros(self.negatives, bool)
         if not shifted:
             foreign[:] = True
         windows = []

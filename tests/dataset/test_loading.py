@@ -154,8 +154,8 @@ def test_a_program_ends_though_its_stream_was_left_open(json_path):
 
 
 def test_samples_may_be_made_in_another_way_to_report_on(json_path):
-    judged = partial(SyncSamples, other_video_share=0)
+    judged = partial(SyncSamples, other_video_fraction=0)
     settings = LoadingSettings(json_path, val_data=json_path, batch_size=2, mouth_region_size=32, num_workers=0)
     data = open_training_data(SyncSamples, settings, ALONE, CPU, judged)
-    assert data.held_out["val"].samples.other_video_share == 0
-    assert data.train.samples.other_video_share > 0
+    assert data.held_out["val"].samples.other_video_fraction == 0
+    assert data.train.samples.other_video_fraction > 0

@@ -119,7 +119,7 @@ def test_held_out_clips_are_the_last_ones_and_in_no_training_sample(tmp_path):
     assert [len(video.clips) for video in rest] == [8, 3]
     assert [[clip.frame_paths[0] for clip in video.clips] for video in held] == [["0/8/0", "0/9/0"], ["1/3/0"]]
     assert split_videos(rest, 0.0)[1] == []
-    samples = make(SyncSamples, held, other_video_share=0)
+    samples = make(SyncSamples, held, other_video_fraction=0)
     for sample in draw(samples, 10):
         _, clip, frame = sample["crops"][0].tolist()
         assert sample["audio"][1, 0] == (9 * clip + frame - 2) * 4

@@ -29,7 +29,7 @@ def test_a_sync_sample_pairs_five_frames_with_their_nine_slots_and_with_others(t
 
 def test_sync_samples_to_report_on_are_shifted_only_and_those_of_a_published_json_keep_to_the_clip(tmp_path):
     for inside in (False, True):
-        samples = make(SyncSamples, plain_videos(tmp_path, [3, 3], inside), other_video_share=0)
+        samples = make(SyncSamples, plain_videos(tmp_path, [3, 3], inside), other_video_fraction=0)
         drawn = draw(samples)
         assert all((sample["negative_audio"][:, 0, 0] == sample["crops"][0][0]).all() for sample in drawn)
         if inside:

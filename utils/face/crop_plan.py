@@ -72,7 +72,10 @@ def plan_crops(
             radius[shot] = _shot_radius(sizes, rate) if crop_radius == "shot" else _window_radius(sizes)
     radius[~usable] = 0
     for frame in np.flatnonzero(radius):
-        if _visible_share(crop_box(points[frame], int(radius[frame])), int(radius[frame]), width, height) < MIN_VISIBLE:
+        if (
+            _visible_fraction(crop_box(points[frame], int(radius[frame])), int(radius[frame]), width, height)
+            < MIN_VISIBLE
+        ):
             radius[frame] = 0
     weight = np.zeros(len(points), np.float32)
     fade_frames = max(1, round(fade_seconds * rate))
@@ -102,7 +105,7 @@ def _window_radius(sizes: np.ndarray) -> np.ndarray:
     return np.array([round_radius(value) for value in largest])
 
 
-def _visible_share(box: CropBox, radius: int, width: int, height: int) -> float:
+def _visible_fraction(box: CropBox, radius: int, width: int, height: int) -> float:
     """Fraction of the crop's mouth region (2 r square) that lies inside the frame."""
     top, left = box.top + radius, box.left + radius // 4
     rows = min(top + 2 * radius, height) - max(top, 0)

@@ -211,8 +211,8 @@ def fill_gaps(points: np.ndarray, shots: np.ndarray, max_gap_frames: int) -> np.
             continue
         for before, after in itertools.pairwise(known):
             if 1 < after - before <= max_gap_frames + 1:
-                share = (np.arange(1, after - before) / (after - before))[:, None, None]
-                part[before + 1 : after] = part[before] * (1 - share) + part[after] * share
+                fraction = (np.arange(1, after - before) / (after - before))[:, None, None]
+                part[before + 1 : after] = part[before] * (1 - fraction) + part[after] * fraction
         if known[0] <= HELD_FRAMES:
             part[: known[0]] = part[known[0]]
         if len(part) - 1 - known[-1] <= HELD_FRAMES:

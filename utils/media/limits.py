@@ -27,7 +27,9 @@ class MediaLimits:
         14_400.0, type=_seconds, help="longest video or audio that is read and longest result, in seconds (4 hours)"
     )
     max_pixels: int = option(
-        67_108_864, type=positive_int, help="largest picture that is read, width times height in pixels (8192 x 8192)"
+        67_108_864,
+        type=positive_int,
+        help="largest image or frame that is read, width times height in pixels (8192 squared)",
     )
     min_sample_rate: int = option(1_000, type=positive_int, help="lowest sampling rate of audio that is read, in Hz")
     max_sample_rate: int = option(768_000, type=positive_int, help="highest sampling rate of audio that is read, in Hz")

@@ -62,8 +62,8 @@ class SpeechFeatures:
         # Rounded: n / 25 * 25 is not always n, and a multiple of 40 ms is to give exact rows.
         position = np.round(first[:, None] + np.arange(frames * rows), 6)
         below = np.floor(position)
-        share = (position - below).astype(np.float32)[..., None]
+        fraction = (position - below).astype(np.float32)[..., None]
         last = len(self.values) - 1
         left = self.values[np.clip(below, 0, last).astype(np.int64)]
         right = self.values[np.clip(below + 1, 0, last).astype(np.int64)]
-        return np.ascontiguousarray((left * (1 - share) + right * share).transpose(0, 2, 1), dtype=np.float32)
+        return np.ascontiguousarray((left * (1 - fraction) + right * fraction).transpose(0, 2, 1), dtype=np.float32)

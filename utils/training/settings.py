@@ -180,7 +180,7 @@ class DINetSettings:
         0.0,
         type=fraction,
         group=SMALL_DATA,
-        help="fraction of samples whose five reference images are the same frame, as those of a still picture are",
+        help="fraction of samples whose five reference images are the same frame, as they are for a still image",
     )
 
 
@@ -294,7 +294,7 @@ class LipSupervisionSettings:
         group=SMALL_DATA,
         help="supervise the lips of the generator with the networks of train_mouth_reader.py and "
         "train_audio_encoder.py, which are looked for in FOLDER and its subfolders mouth_reader_training and "
-        "audio_encoder_training; the options on lips below change single parts; None: off",
+        "audio_encoder_training; the other lip options override single parts; None: off",
     )
     lamb_lips: float = option(
         0.3, type=non_negative, group=SMALL_DATA, help="weight of the lip loss, on lip opening and width"
