@@ -12,6 +12,7 @@ from utils.dubbing import DubbingJob, DubbingOptions, FitSettings, LoadSettings
 from utils.dubbing.job_list import ListedJob, check_overwriting, read_jobs
 from utils.dubbing.settings import DUBBED_SUFFIX, EXAMPLE_AUDIO, EXAMPLE_SOURCE, FACE_SUFFIX
 from utils.errors import UserError, environment_problem, make_folder, require_file, require_result, run_script
+from utils.face.landmark_cache import landmarks_ahead
 from utils.files import fit_name
 from utils.media.limits import limits_of, use_limits
 from utils.progress import progress_bars
@@ -171,7 +172,13 @@ def main() -> int:
     check_files(options)
     jobs = None if options.jobs is None else read_jobs(options.jobs, options.res_video_dir)
     if jobs is None:
-        dub_one(options, load(options, options.source_video_path, options.source_openface_landmark_path))
+        source, landmarks = options.source_video_path, options.source_openface_landmark_path
+        known = landmarks is not None or options.fit is not None
+        with landmarks_ahead(source, None if known else options.landmark_dir) as wait_for_landmarks:
+            dubber = load(options, source, landmarks)
+            with progress_bars() as progress:
+                wait_for_landmarks(progress)
+        dub_one(options, dubber)
         return 0
     models = [path for path in (options.pretrained_clip_DINet_path, options.deepspeech_model_path) if path is not None]
     check_overwriting(options.jobs, jobs, options.save_face_video, models)

@@ -107,7 +107,10 @@ def test_a_worker_that_dies_is_one_line(raw, tmp_path):
     partial = tmp_path / DATA / "split_video_25fps" / ".partial"
     while process.poll() is None and not (partial.is_dir() and any(partial.iterdir())):
         time.sleep(0.01)
-    workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    workers = []
+    while process.poll() is None and not workers:
+        children = psutil.Process(process.pid).children()
+        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
     workers[0].kill()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2 and "a worker process died" in errors and "Traceback" not in errors, errors

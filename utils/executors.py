@@ -40,14 +40,13 @@ def usable_cores() -> int:
 @contextlib.contextmanager
 def local_executor(workers: int) -> Iterator[Executor]:
     """A pool of processes that die with this one, also if it is killed."""
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
     try:
         yield executor
     except BaseException:
         # On error: cancel pending jobs and kill the workers.
         executor.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
+        end_children(multiprocessing.active_children())
         raise
     executor.shutdown()
 
@@ -107,8 +106,14 @@ def run_all(executor: Executor, function: Callable[[Job], Result], jobs: Iterabl
             future.cancel()
 
 
-def _start_worker() -> None:
-    """Set up a process of the local pool, before it loads NumPy."""
+def end_children(processes: Iterable[multiprocessing.Process]) -> None:
+    """End processes started here, and with them those that they have started."""
+    for process in processes:
+        process.terminate()
+
+
+def start_worker() -> None:
+    """Set up a process started here, before it loads NumPy."""
     for library in ("OMP", "OPENBLAS", "MKL"):  # one thread each, as in Dask: sums are then equal to the last bit
         os.environ[f"{library}_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its workers

@@ -7,7 +7,8 @@ from tqdm import tqdm
 
 from utils.errors import UserError
 from utils.executors import local_executor, run_all, usable_cores
-from utils.face.analysis import AnalyzedVideo, analyze_video, landmark_cache
+from utils.face.analysis import AnalyzedVideo, analyze_video
+from utils.face.landmark_cache import landmark_cache
 from utils.pipeline import StageTimer
 
 

@@ -1,19 +1,25 @@
 """First pass over a video: frame times, scene cuts and landmarks, and from them the crops."""
 
+import contextlib
 import logging
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError
+from utils.executors import local_executor
 from utils.face.crop_plan import CropPlan, plan_crops
+from utils.face.landmark_cache import landmark_cache
 from utils.face.landmarks import LandmarkTable, fill_gaps, follow_face
 from utils.face.openface_csv import check_table_fits, read_openface_csv, write_openface_csv
+from utils.face.parallel import table_of_parts, track_in_parts
 from utils.face.tracker import FaceTracker
-from utils.files import file_fingerprint
-from utils.media.shots import ShotDetector
+from utils.media.shots import ShotDetector, shot_starts
+from utils.media.video_parts import PartError, VideoParts, find_parts
 from utils.media.video_reader import VideoReader
 from utils.pipeline import StageTimer, in_background
 from utils.progress import Progress
@@ -133,9 +139,8 @@ def analyze_video(
     if table is None:
         tracks = track_faces(reader, progress, timer)
         table, shots, count = tracks.table, tracks.shots, tracks.frame_count
-        if cache is not None and table.success.any():
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            write_openface_csv(cache, table, float(reader.info.rate))
+        if cache is not None:
+            _keep(cache, tracks, reader)
     else:
         shots, count = find_shots(reader, progress, timer)
         if landmark_path is not None:
@@ -143,10 +148,48 @@ def analyze_video(
     return AnalyzedVideo(reader, _plan(reader, table, shots, count, face, crop_radius), shots)
 
 
-def landmark_cache(source: Path, landmark_dir: Path) -> Path:
-    """Path of the detected landmarks of a video."""
-    stem = source.stem.encode()[:150].decode(errors="ignore")  # file systems allow 255 bytes
-    return landmark_dir / f"{stem}_{file_fingerprint(source)}.csv"
+def cache_landmarks(source: Path, landmark_dir: Path, progress: Progress, workers: int) -> None:
+    """Detect the landmarks of a video, by several processes if it is long, and keep them for `analyze_video`.
+
+    Args:
+        source: video or still image.
+        landmark_dir: where they are kept.
+        progress: called as frames are read.
+        workers: most processes at a time; the result does not depend on it.
+
+    Raises:
+        UserError: unreadable video; the landmark detector is not installed.
+    """
+    reader = VideoReader(source)
+    parts = find_parts(reader)
+    tracks = None
+    if parts is not None:
+        with contextlib.suppress(PartError):
+            tracks = _track_in_parts(parts, progress, workers)
+    if tracks is None:
+        tracks = track_faces(reader, progress)
+    _keep(landmark_cache(source, landmark_dir), tracks, reader)
+
+
+def _track_in_parts(parts: VideoParts, progress: Progress, workers: int) -> FaceTracks:
+    rate, count = float(parts.reader.info.rate), len(parts.pts)
+    with local_executor(min(workers, len(parts.starts))) as executor:
+
+        def run(function: Callable, jobs: Sequence[tuple]) -> list:
+            futures = [executor.submit(function, *job) for job in jobs]
+            for done, _ in enumerate(as_completed(futures), 1):
+                progress("landmarks", count * done // len(futures), 0)
+            return [future.result() for future in futures]
+
+        tracks, changes = track_in_parts(parts, run)
+    shots = shot_starts(changes, rate)
+    return FaceTracks(shots, table_of_parts(parts, tracks, shots), count)
+
+
+def _keep(cache: Path, tracks: FaceTracks, reader: VideoReader) -> None:
+    if tracks.table.success.any():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        write_openface_csv(cache, tracks.table, float(reader.info.rate))
 
 
 def _read_cache(path: Path) -> LandmarkTable | None:

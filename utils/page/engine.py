@@ -9,8 +9,9 @@ import numpy as np
 from utils.dubbing import Dubber, DubbingJob, DubbingOptions, DubbingReport, LoadSettings, load_dubber
 from utils.dubbing.references import parse_reference_frames
 from utils.dubbing.settings import FitSettings
-from utils.face.analysis import AnalyzedVideo, landmark_cache
+from utils.face.analysis import AnalyzedVideo
 from utils.face.crop_geometry import CropBox
+from utils.face.landmark_cache import landmark_cache
 from utils.face.openface_csv import read_openface_csv
 from utils.page.folder import PageFolder
 from utils.page.pictures import (

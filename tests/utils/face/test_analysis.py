@@ -7,7 +7,8 @@ import pytest
 from helpers.sample_media import BT601, write_face_video
 
 from utils.errors import UserError
-from utils.face.analysis import NoFaceError, analyze_video, find_shots, landmark_cache, track_faces
+from utils.face.analysis import NoFaceError, analyze_video, find_shots, track_faces
+from utils.face.landmark_cache import landmark_cache
 from utils.face.openface_csv import read_openface_csv, write_openface_csv
 from utils.media.video_reader import VideoReader
 from utils.media.video_writer import VideoWriter
