@@ -17,15 +17,15 @@ from utils.media.video_writer import EncoderSettings, VideoWriter
 
 def test_lse_is_that_of_a_plain_loop():
     generator = torch.Generator().manual_seed(6)
-    heard = torch.randn(40, 8, generator=generator)
+    audio = torch.randn(40, 8, generator=generator)
     starts = torch.tensor([*range(4, 20), *range(25, 33)])
-    seen = heard[starts + 3] + 0.1 * torch.randn(len(starts), 8, generator=generator)
-    error = lse_from_embeddings(seen, starts, heard)
+    video = audio[starts + 3] + 0.1 * torch.randn(len(starts), 8, generator=generator)
+    error = lse_from_embeddings(video, starts, audio)
     means = []
     for shift in range(-15, 16):
         distances = []
-        for code, place in zip(seen, starts.tolist(), strict=True):
-            other = heard[place + shift] if 0 <= place + shift < 40 else torch.zeros(8)
+        for code, place in zip(video, starts.tolist(), strict=True):
+            other = audio[place + shift] if 0 <= place + shift < 40 else torch.zeros(8)
             distances.append(((code - other + 1e-6) ** 2).sum().sqrt().item())
         means.append(sum(distances) / len(distances))
     assert error.distance == pytest.approx(min(means), rel=1e-5)
@@ -38,14 +38,14 @@ class RecordingSyncNet(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.seen, self.heard = [], []
+        self.video_inputs, self.audio_inputs = [], []
 
     def encode_video(self, faces):
-        self.seen += list(faces)
+        self.video_inputs += list(faces)
         return faces.mean((2, 3, 4))
 
     def encode_audio(self, sound):
-        self.heard += list(sound)
+        self.audio_inputs += list(sound)
         return sound.mean((2, 3))[:, [0, 0, 0]]
 
 
@@ -67,11 +67,11 @@ def test_lse_shows_the_network_what_it_was_trained_on(tmp_path):
     lse = LSEMetric(network, torch.device("cpu")).start(reader, points, Waveform(samples, 16000))
     assert not list(play_once(reader, np.zeros(0, int), [lse]))
     assert lse.result().confidence >= 0
-    assert len(network.heard) == len(network.seen) == frames - 5
+    assert len(network.audio_inputs) == len(network.video_inputs) == frames - 5
     rows = mfcc((samples * 32767).round().astype(np.int16), 16000)
     for number in (0, 7, frames - 6):
-        assert np.allclose(network.heard[number][0].T, rows[4 * number : 4 * number + 20], rtol=1e-4, atol=1e-3)
-    faces = network.seen[7]
+        assert np.allclose(network.audio_inputs[number][0].T, rows[4 * number : 4 * number + 20], rtol=1e-4, atol=1e-3)
+    faces = network.video_inputs[7]
     assert faces.shape == (3, 5, 224, 224)
     true = [next(reader.play([7 + i])) for i in range(5)]
     for i, frame in enumerate(true):
