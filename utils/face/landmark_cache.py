@@ -1,8 +1,10 @@
 """Detected landmarks, kept for later runs; and detected by another process while this one loads its libraries."""
 
 import contextlib
+import ctypes
 import logging
 import multiprocessing
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +41,7 @@ def landmarks_ahead(source: Path, landmark_dir: Path | None) -> Iterator[Wait]:
         yield lambda progress: None
         return
     context = multiprocessing.get_context("spawn")
-    frames = context.Value("q", 0)
+    frames = context.RawValue("q", 0)  # one process writes it: no lock, which a killed process would leave behind
     process = context.Process(target=_detect, args=(source, landmark_dir, usable_cores(), frames))
     process.start()
 
@@ -54,8 +56,9 @@ def landmarks_ahead(source: Path, landmark_dir: Path | None) -> Iterator[Wait]:
         end_children([process])
 
 
-def _detect(source: Path, landmark_dir: Path, cores: int, frames: "multiprocessing.sharedctypes.Synchronized") -> None:
+def _detect(source: Path, landmark_dir: Path, cores: int, frames: ctypes.c_longlong) -> None:
     start_worker()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # its own processes end with it
     logging.disable()  # the process that uses the landmarks reads the video again, and tells what is wrong with it
     from utils.face.analysis import cache_landmarks
 
