@@ -19,6 +19,9 @@ CSS = """
 .unplayable:has(video)::after { content: var(--unplayable); display: block; padding: 4px 12px; text-align: center; }
 .unplayable video { max-height: 60px !important; }
 .pictures { contain: inline-size; }
+.pictures .grid-wrap { overflow-y: hidden !important; }
+#status { scroll-margin-bottom: 60px; }
+#result-part { scroll-margin-top: 8px; }
 .pictures .grid-container {
   grid-template-columns: none !important; grid-auto-flow: column; grid-auto-columns: minmax(84px, 118px);
   overflow-x: auto; max-width: 100%;
@@ -28,13 +31,13 @@ CSS = """
 .work p { margin: 0 0 6px; }
 .work progress {
   appearance: none; display: block; width: 100%; height: 10px; border: 0; border-radius: 5px; overflow: hidden;
-  background: var(--neutral-200);
+  background: var(--border-color-primary);
 }
-.work progress::-webkit-progress-bar { background: var(--neutral-200); }
+.work progress::-webkit-progress-bar { background: var(--border-color-primary); }
 .work progress::-webkit-progress-value { background: var(--color-accent); border-radius: 5px; }
 .work progress::-moz-progress-bar { background: var(--color-accent); border-radius: 5px; }
 .work progress:indeterminate {
-  background: linear-gradient(90deg, var(--neutral-200) 35%, var(--color-accent) 50%, var(--neutral-200) 65%);
+  background: linear-gradient(90deg, transparent 35%, var(--color-accent) 50%, transparent 65%);
   background-size: 300%;
   animation: to-and-fro 1.6s ease-in-out infinite alternate;
 }
@@ -159,8 +162,13 @@ _SCRIPT = """
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (shown(element)) element.scrollIntoView({ behavior: calm ? "auto" : "smooth", block });
   };
+  const begun = (tries = 0) => {
+    const status = document.querySelector("#status");
+    if (shown(status)) go(status, "nearest");
+    else if (tries < 20) setTimeout(begun, 250, tries + 1);
+  };
   window.dinet = {
-    begun: () => setTimeout(() => go(document.querySelector("#status"), "nearest"), 500),
+    begun: () => setTimeout(begun, 250),
     ended: () => setTimeout(() => {
       const problem = [...document.querySelectorAll(".problem")].find(shown);
       if (problem) go(problem, "center");

@@ -120,6 +120,8 @@ class Handlers:
         try:
             asked = self._check(given, language)
             speech = self._speech(given, language)
+            starting = html.note(say("stage_start", language))
+            yield self._no_problems() | {layout.result_part: gr.update(visible=False), layout.status: starting}
             folder = self._engine.folder.new_result_dir()
             name = asked.source.stem[:80]
             job = DubbingJob(
@@ -138,11 +140,7 @@ class Handlers:
                 shutil.rmtree(folder, ignore_errors=True)
             yield self._failed(error, language, layout.status)
             return
-        yield self._no_problems() | {
-            layout.result_part: gr.update(visible=False),
-            layout.dub: gr.update(interactive=False),
-            layout.cancel: gr.update(interactive=True),
-        }
+        yield {layout.dub: gr.update(interactive=False), layout.cancel: gr.update(interactive=True)}
         yield from self._follow(ticket, asked.frames, language, layout.status)
         ready = {layout.dub: gr.update(interactive=True), layout.cancel: gr.update(interactive=False)}
         if isinstance(ticket.result, Dubbed) and not ticket.cancelled:
