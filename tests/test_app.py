@@ -171,6 +171,7 @@ def test_the_server_says_which_files_it_takes(visit, media):
     assert not browser.text("#problem-driving_audio_path").strip() and not browser.all(".toast-body")
 
 
+@pytest.mark.slow
 def test_a_source_that_browsers_cannot_play(visit, media):
     """Its field says so, and the result stands beside a copy. What was chosen for another source is forgotten."""
     browser = visit()
@@ -197,6 +198,7 @@ def test_a_source_that_browsers_cannot_play(visit, media):
     assert not browser.all(".toast-body")
 
 
+@pytest.mark.slow
 def test_camera_and_microphone(visit, media):
     """Recordings of a browser: WebM without a length, its frames at uneven times."""
     browser = visit(
