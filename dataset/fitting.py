@@ -43,7 +43,7 @@ from utils.training.dinet_step import FrameStep
 from utils.training.lip_supervision import LipSupervision
 from utils.training.networks import TrainingNetworks
 from utils.training.settings import LipSupervisionSettings, LossWeights, NetworkSettings, OptimisationSettings
-from utils.training.signals import stop_signals
+from utils.training.signals import StopSignals, stop_signals
 from utils.training.vgg_weights import load_perceptual_network
 
 logger = logging.getLogger(__name__)
@@ -155,16 +155,23 @@ def fit_until_stopped(
 ) -> Path:
     """As `fit_to_source`, for a script: Ctrl-C and SIGTERM save the progress and end the script.
 
+    Before the first step, a signal ends the script as anywhere else: there is no progress to save.
+
     Raises:
-        KeyboardInterrupt: after such a signal.
+        SystemExit: after such a signal, with status 130 or 143.
     """
-    with stop_signals() as stop:
+    stop: StopSignals | None = None
+    with contextlib.ExitStack() as stack:
+
+        def stopped() -> bool:
+            nonlocal stop
+            stop = stop or stack.enter_context(stop_signals())
+            return stop.received
+
         try:
-            return fit_to_source(
-                source, settings, load, options, progress, landmark_path, stopped=lambda: stop.received
-            )
+            return fit_to_source(source, settings, load, options, progress, landmark_path, stopped)
         except FitInterruptedError:
-            raise KeyboardInterrupt from None
+            raise SystemExit(stop.status) from None
 
 
 def fitted_path(source: Path, weights: Path, folder: Path, face: int | None = None) -> Path:

@@ -1,5 +1,7 @@
 """Fitting weights to the person of a video: what is learnt, kept, found again and refused."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -94,6 +96,23 @@ def test_an_interrupted_fit_keeps_what_it_learnt_and_goes_on_from_there(media, t
     state = read_checkpoint(path, "-").extra["fit"]
     assert state["finished"] and state["step"] > 3
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_signal_saves_the_progress_once_there_is_some(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def interrupted_fit(*arguments):
+        stopped = arguments[-1]
+        assert signal.getsignal(signal.SIGTERM) == before  # while landmarks are detected, for example
+        assert not stopped()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopped()
+        raise FitInterruptedError
+
+    monkeypatch.setattr(fitting, "fit_to_source", interrupted_fit)
+    with pytest.raises(SystemExit) as ended:
+        fitting.fit_until_stopped(None, None, None, None, None)
+    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_damaged_file_is_made_again(media, tmp_path, caplog):
