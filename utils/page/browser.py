@@ -13,6 +13,7 @@ CSS = """
 .slot, .slot *, .state, .state .html-container, #figures *, #moments * { padding: 0 !important; }
 #source-video, #source-picture, #speech-video { height: auto !important; }
 #source-video video, #speech-video video, #source-picture img { max-height: 300px; }
+#source-picture img { min-height: 80px; }
 /* Gradio's trimming of videos fetches a program from another site. */
 #source-video button[aria-label^="Trim video"], #source-video button[aria-label^="Reset video"],
 #speech-video button[aria-label^="Trim video"], #speech-video button[aria-label^="Reset video"] { display: none; }
