@@ -13,6 +13,7 @@ deepspeech_graph.py      a small graph in the layout of DeepSpeech's
 differences.py           differences of tensors
 packages.py              pretends that a package is not installed
 forked.py                scripts in forked children, under limits
+pool_jobs.py             jobs for the processes of a pool
 mutations.py             seeded damage to files and options
 browser.py               a headless browser
 """

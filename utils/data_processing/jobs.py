@@ -1,9 +1,10 @@
 """The jobs of one video: pieces of its steps that run in the processes of the pool, many at the same time."""
 
 import errno
+import queue
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, as_completed, wait
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from typing import TypeVar
 
 import cv2
@@ -48,9 +49,18 @@ class Jobs:
         Raises:
             AbortRunError: a process died, the disk is full; and whatever `function` raises.
         """
-        futures = [self._executor.submit(_timed, function, job, self._name) for job in jobs]
+        # Not concurrent.futures.wait, which never returns for jobs that are cancelled when the processes are ended.
+        ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        futures: list[Future] = []
+        left = 0
         try:
-            for done, future in enumerate(as_completed(futures), 1):
+            for job in jobs:
+                futures.append(self._executor.submit(_timed, function, job, self._name))
+                futures[-1].add_done_callback(ended.put)
+                left += 1
+            for done in range(1, len(jobs) + 1):
+                future = ended.get()
+                left -= 1
                 self.seconds += future.result()[1]
                 if len(jobs) > 1 and self._show is not None:
                     self._show(f"{self._name}: {self.step}, part {done} of {len(jobs)}")
@@ -62,7 +72,8 @@ class Jobs:
         finally:
             for future in futures:
                 future.cancel()
-            wait(futures)
+            for _ in range(left):
+                ended.get()
         return [future.result()[0] for future in futures]
 
 
