@@ -140,13 +140,13 @@ def measure_speech(checkpoint: "Checkpoint", stored: str, files: list[Path]) -> 
     """
     from tqdm import tqdm
 
-    from utils.export.audio_norm import max_audio_norm
+    from utils.export.audio_norm import QUANTILE, max_audio_norm
     from utils.speech.extractor import FeatureExtractor
 
     network, metadata = load_generator(checkpoint, stored, "--speech_dir")
     extractor = FeatureExtractor(metadata.audio_feature)
     norm = max_audio_norm(network.eval(), extractor, tqdm(files, unit="file", disable=None), "--speech_dir")
-    logger.info(f"99 % of the audio embeddings have a norm of at most {norm:.2f}")
+    logger.info(f"{QUANTILE:.0%} of the audio embeddings have a norm of at most {norm:.2f}")
     return replace(checkpoint, metadata=replace(checkpoint.metadata, max_audio_norm=norm))
 
 

@@ -170,7 +170,7 @@ class TestSpeechDir:
         features, _ = FeatureExtractor("mel").extract(tmp_path / "speech/a.wav", "--x")
         with torch.inference_mode():
             norms = network.encode_audio(torch.from_numpy(features.window(np.arange(75) / 25))).norm(dim=1)
-        assert small.metadata.max_audio_norm == pytest.approx(norms.quantile(0.99).item(), rel=1e-5)
+        assert small.metadata.max_audio_norm == pytest.approx(norms.quantile(0.95).item(), rel=1e-5)
         dubber = load_dubber(LoadSettings(pretrained_clip_DINet_path=tmp_path / "small.pth", device="cpu"))
         assert dubber.generator.network.max_audio_norm == small.metadata.max_audio_norm
 

@@ -79,9 +79,10 @@ def match_colour(generated: torch.Tensor, real: torch.Tensor, mouth_region_size:
     """
     generated, real = generated.float(), real.float()
     cell = mouth_region_size // COLOUR_MAP_CELLS
-    down, across, ring = (table.to(generated.device) for table in _ring_tables())
+    ring = _ring_mask(mouth_region_size).to(generated.device)
     difference = F.avg_pool2d(real - generated, cell) * ring
-    spread = (down @ difference @ across) / (down @ ring @ across)
+    kernel = _spread_kernel().to(generated.device)
+    spread = _blur(difference, kernel) / _blur(ring, kernel)
     shift = F.interpolate(spread, size=generated.shape[-2:], mode="bilinear", align_corners=False)
     return (generated + shift.clamp(-MAX_COLOUR_SHIFT, MAX_COLOUR_SHIFT)).clamp(0, 1)
 
@@ -91,24 +92,30 @@ def first_visible_row(mouth_region_size: int) -> int:
     return mouth_region(mouth_region_size)[0].start - mouth_region_size // 8
 
 
-@lru_cache(maxsize=1)
-def _ring_tables() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What spreads a map on the colour grid: matrices [h, h] and [w, w] of a Gaussian filter, and the ring [h, w].
-
-    The ring is 1 in COLOUR_MAP_CELLS / 8 cells round the masked square. The Gaussian is wide enough that the middle of
-    the square sees all four sides of it.
-    """
-    size = network_size(COLOUR_MAP_CELLS)
+def _ring_mask(mouth_region_size: int) -> torch.Tensor:
+    """[1, 1, h, w] on the colour grid: 1 in a ring of m/8 pixels round the masked square."""
+    height, width = (size // (mouth_region_size // COLOUR_MAP_CELLS) for size in network_size(mouth_region_size))
     rows, columns = mouth_region(COLOUR_MAP_CELLS)
     margin = COLOUR_MAP_CELLS // 8
-    ring = torch.zeros(size)
-    ring[rows.start - margin : rows.stop + margin, columns.start - margin : columns.stop + margin] = 1
-    ring[rows, columns] = 0
-    filters = []
-    for cells in size:
-        position = torch.arange(cells)
-        filters.append(torch.exp(-0.5 * ((position[:, None] - position) / (COLOUR_MAP_CELLS / 4)) ** 2))
-    return *filters, ring
+    mask = torch.zeros(1, 1, height, width)
+    mask[..., rows.start - margin : rows.stop + margin, columns.start - margin : columns.stop + margin] = 1
+    mask[..., rows, columns] = 0
+    return mask
+
+
+def _spread_kernel() -> torch.Tensor:
+    """Gaussian weights [2k + 1]; wide enough that the middle of the square still sees all four sides of the ring."""
+    reach = 2 * COLOUR_MAP_CELLS
+    return torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / (COLOUR_MAP_CELLS / 4)) ** 2)
+
+
+def _blur(maps: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    channels = maps.shape[1]
+    reach = len(kernel) // 2
+    down = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    across = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    maps = F.conv2d(maps, down, padding=(reach, 0), groups=channels)
+    return F.conv2d(maps, across, padding=(0, reach), groups=channels)
 
 
 def paste(

@@ -9,7 +9,7 @@ import torch
 from models.dinet import DINet
 from utils.speech.extractor import FeatureExtractor
 
-QUANTILE = 0.99
+QUANTILE = 0.95
 """Fraction of the frames of the training speech whose embedding is below the limit."""
 _FRAMES_PER_SECOND, _BATCH = 25, 512
 
