@@ -1,6 +1,7 @@
 """Interrupted training that is resumed is the same as training that was not: all three scripts, bit for bit."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -89,6 +90,18 @@ def test_a_training_in_two_parts_is_the_same_as_in_one(frame_run, tmp_path):
     assert {path.name for path in tmp_path.glob("*.pth")} == {"netG_model_epoch_2_step_3.pth"}
     train_here(*command, "--result_path", tmp_path, "--resume")
     assert_same(torch.load(last_checkpoint(whole)), torch.load(last_checkpoint(tmp_path)))
+
+
+def test_images_of_an_epoch_are_made_after_a_kill_between_its_checkpoint_and_them(frame_run, tmp_path):
+    command, whole = frame_run
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    images = {path.name: path.read_bytes() for path in folder.glob("pictures/epoch_0002_*.png")}
+    assert images
+    for name in images:
+        (folder / "pictures" / name).unlink()
+    train_here(*command, "--result_path", folder, "--resume")
+    assert {path.name: path.read_bytes() for path in folder.glob("pictures/epoch_0002_*.png")} == images
 
 
 @pytest.mark.slow

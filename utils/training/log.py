@@ -22,10 +22,14 @@ class TrainingLog:
         folder: result folder of the training.
         step: that the training continues from; records of later steps, of an interrupted process, are removed.
         tensorboard: write for TensorBoard as well.
+
+    Attributes:
+        last_kinds: kinds of the records that an earlier process has written at `step`.
     """
 
     def __init__(self, folder: Path, step: int, tensorboard: bool = False):
         self._path = folder / LOG_NAME
+        self.last_kinds: set[str] = set()
         self._cut(step)
         if self._path.is_symlink():
             self._path.unlink()  # a log is never written into a file of another folder
@@ -38,8 +42,11 @@ class TrainingLog:
         lines = []
         for line in self._path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                record = json.loads(line)
+                if record["step"] <= step:
                     lines.append(f"{line}\n")
+                if record["step"] == step:
+                    self.last_kinds.add(record["kind"])
             except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # an incomplete line of a killed process
         with atomic_path(self._path) as partial:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -174,6 +175,8 @@ class Trainer:
             logger.info(self._start_line())
             # Also closed on errors: loader processes ignore SIGTERM, and the interpreter would wait for them at exit.
             batches = stack.enter_context(contextlib.closing(self.data.stream(state.epoch, state.step_in_epoch)))
+            if self._report_missing(log):
+                self._report(state.epoch - 1, log)
             finished = self._finished(last_epoch)
             while not finished:
                 epoch = state.epoch
@@ -276,15 +279,24 @@ class Trainer:
         log.write("train", self.state.step, values)
         return {name: f"{value:.3g}" for name, value in means.items()}
 
+    def _report_missing(self, log: "TrainingLog | _NoLog") -> bool:
+        """Whether an earlier process ended between the checkpoint of an epoch and the report on it; the same in all."""
+        missing = False
+        if self.state.step_in_epoch == 0 and "checkpoint" in log.last_kinds:
+            images = self._image_path(self.state.epoch - 1, "train")
+            missing = "validation" not in log.last_kinds if self.held_out else not images.exists()
+        flag = torch.tensor(float(missing), device=self.networks.device)
+        return self.dist_info.all_reduce_sum(flag).item() > 0
+
     def _report(self, epoch: int, log: TrainingLog) -> None:
-        """Evaluate held-out samples and write grids of sample images."""
+        """Write grids of sample images and evaluate held-out samples."""
+        if self.dist_info.is_main:
+            for name, source in ({"train": self.data} | self.held_out).items():
+                self._write_images(epoch, name, source, log)
         for name, source in self.held_out.items():
             means = self._evaluate(source)
             log.write("validation", self.state.step, {"epoch": epoch, "data": name} | means)
             logger.info(f"epoch {epoch}, {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in means.items()))
-        if self.dist_info.is_main:
-            for name, source in ({"train": self.data} | self.held_out).items():
-                self._write_images(epoch, name, source, log)
         self.dist_info.barrier()
 
     def _evaluate(self, source: BatchSource) -> dict[str, float]:
@@ -304,11 +316,14 @@ class Trainer:
         if rows is None:
             return
         grid = image_grid(rows)
-        folder = self.settings.result_path / "pictures"
-        folder.mkdir(exist_ok=True)
-        with atomic_path(folder / f"epoch_{epoch:04d}_{name}.png") as partial:
+        path = self._image_path(epoch, name)
+        path.parent.mkdir(exist_ok=True)
+        with atomic_path(path) as partial:
             write_png(partial, grid)
         log.image(f"pictures/{name}", self.state.step, grid)
+
+    def _image_path(self, epoch: int, name: str) -> Path:
+        return self.settings.result_path / "pictures" / f"epoch_{epoch:04d}_{name}.png"
 
     def _save(self, log: TrainingLog) -> None:
         """Write a checkpoint of the current state, unless that has been written already."""
@@ -350,6 +365,8 @@ class Trainer:
 
 class _NoLog:
     """The log of the processes other than the main one."""
+
+    last_kinds: frozenset[str] = frozenset()
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Do nothing."""

@@ -25,3 +25,18 @@ def test_a_resumed_log_forgets_what_was_not_kept(tmp_path):
     log.close()
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [record["step"] for record in records] == [1, 2] and records[1]["again"]
+
+
+def test_a_resumed_log_knows_what_was_written_at_its_step(tmp_path):
+    log = TrainingLog(tmp_path, 0)
+    assert not log.last_kinds
+    log.write("checkpoint", 4, {"path": "a"})
+    log.write("validation", 4, {"epoch": 1})
+    log.write("checkpoint", 8, {"path": "b"})
+    log.close()
+    found = {}
+    for step in (8, 6, 4):  # from the last step on: each removes what comes later
+        log = TrainingLog(tmp_path, step)
+        found[step] = log.last_kinds
+        log.close()
+    assert found == {8: {"checkpoint"}, 6: set(), 4: {"checkpoint", "validation"}}
