@@ -15,6 +15,10 @@ from utils.errors import UserError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+WORKER_DIED = (
+    "a worker process died, probably because memory ran out; run again with fewer --workers: complete results are kept"
+)
+
 _CONNECT_SECONDS = 15
 
 
@@ -97,10 +101,7 @@ def run_all(executor: Executor, function: Callable[[Job], Result], jobs: Iterabl
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
-        raise UserError(
-            "a worker process died, probably because memory ran out; "
-            "run again with fewer --workers: complete results are kept"
-        ) from None
+        raise UserError(WORKER_DIED) from None
     finally:
         for future in futures:
             future.cancel()

@@ -10,6 +10,7 @@ from typing import TypeVar
 import cv2
 
 from utils.errors import UserError
+from utils.executors import WORKER_DIED
 
 Result = TypeVar("Result")
 
@@ -65,10 +66,7 @@ class Jobs:
                 if len(jobs) > 1 and self._show is not None:
                     self._show(f"{self._name}: {self.step}, part {done} of {len(jobs)}")
         except (BrokenExecutor, CancelledError):
-            raise AbortRunError(
-                "a worker process died, probably because memory ran out; "
-                "run again with fewer --workers: complete results are kept"
-            ) from None
+            raise AbortRunError(WORKER_DIED) from None
         finally:
             for future in futures:
                 future.cancel()
