@@ -26,6 +26,10 @@ LIP_REGION = ((0.5, 0.17), (0.5, 0.27))
 lip landmarks of 18 people, 96 % lie in 0.32 to 0.67 vertically and 0.16 to 0.82 horizontally; of an average face, in
 0.39 to 0.59 and 0.27 to 0.74."""
 
+STILL_TOP = (0.26, 0.34)
+"""Speech moves next to nothing above the first of these rows of the mouth region (nose, cheeks), and lips lie below the
+second, as fractions of its side."""
+
 FakeReal = dict[str, tuple[torch.Tensor, torch.Tensor]]
 """Generated and true images by the name of the discriminator that compares them, without `net_`."""
 
@@ -93,8 +97,7 @@ class FrameStep(TrainingStep):
         losses = self._train_discriminators(fake_real)
         # The generator's GAN loss uses the discriminators after their step, as published.
         with self.autocast():
-            own = _own_audio_mask(audio_index)
-            terms = self._image_losses(fake[own], source[own])
+            terms = self._image_losses(self._with_true_lips(fake, source, audio_index), source)
             terms |= self._lip_loss(fake, source, lip_offset) | self._gan_losses(fake_real)
         return losses | self._train_generator(terms)
 
@@ -134,7 +137,7 @@ class FrameStep(TrainingStep):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _image_losses(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
-        """Losses against target images; for samples that are driven by their own audio only."""
+        """Losses against target images."""
         losses = self._perceptual_loss(fake, real)
         if self.weights.lamb_l1:
             losses["l1"] = self.weights.lamb_l1 * F.l1_loss(fake, real)
@@ -183,6 +186,21 @@ class FrameStep(TrainingStep):
             "mouth_l1": F.l1_loss(self._mouths(fake), self._mouths(real)),
             "mouth_l1_of_mean_reference": F.l1_loss(self._mouths(mean_reference), self._mouths(real)),
         }
+
+    def _with_true_lips(self, fake: torch.Tensor, real: torch.Tensor, audio_index: torch.Tensor | None) -> torch.Tensor:
+        """Generated images, with the true lips and chin where another sample's audio drives the lips.
+
+        There is no target for those, but there is one for nose and cheeks: without it, the lip loss alone shapes the
+        face, and on strong vowels the nose vanishes.
+        """
+        unpaired = _unpaired_samples(audio_index)
+        if unpaired is None:
+            return fake
+        rows = still_rows(self._mouths(fake).shape[-2]).to(fake)
+        keep = torch.where(unpaired.to(fake.device).repeat(len(fake) // len(unpaired))[:, None], rows, 1)
+        whole = fake.clone()
+        whole[self.mouth] = torch.lerp(self._mouths(real).to(fake), self._mouths(fake), keep[:, None, :, None])
+        return whole
 
     def _masked(self, images: torch.Tensor) -> torch.Tensor:
         masked = images.clone()
@@ -245,8 +263,7 @@ class ClipStep(FrameStep):
         }
         losses = self._train_discriminators(fake_real)
         with self.autocast():
-            own = _own_audio_mask(audio_index, CLIP_FRAMES)
-            terms = self._image_losses(fake[own], source[own])
+            terms = self._image_losses(self._with_true_lips(fake, source, audio_index), source)
             terms |= self._lip_loss(fake, source, lip_offset) | self._gan_losses(fake_real)
             terms |= self._sync_loss(fake, clip_audio)
         return losses | self._train_generator(terms)
@@ -286,14 +303,22 @@ def lip_weights(mouth_region_size: int, focus: float) -> torch.Tensor:
     return weights / weights.mean()
 
 
+@lru_cache(maxsize=8)
+def still_rows(mouth_region_size: int) -> torch.Tensor:
+    """Weights [m] of a mouth region's rows: 1 on nose and cheeks, which speech hardly moves, 0 from the lips on."""
+    position = (torch.arange(mouth_region_size) + 0.5) / mouth_region_size
+    top, bottom = STILL_TOP
+    return ((bottom - position) / (bottom - top)).clamp(0, 1)
+
+
 def _flatten_frames(batch: torch.Tensor, dimensions: int) -> torch.Tensor:
     """[B, K, ...] to [B * K, ...]; what has `dimensions` dimensions has one frame per sample and stays as it is."""
     return batch if batch.dim() == dimensions else batch.flatten(0, 1)
 
 
-def _own_audio_mask(audio_index: torch.Tensor | None, frames: int = 1) -> torch.Tensor | slice:
-    """Which images are driven by their own audio: `frames` of each sample, ordered as `frame_major` does."""
+def _unpaired_samples(audio_index: torch.Tensor | None) -> torch.Tensor | None:
+    """Which samples another one's audio drives, [B]; None: no one."""
     if audio_index is None:
-        return slice(None)
-    own = audio_index == torch.arange(len(audio_index))
-    return slice(None) if own.all() else own.repeat(frames)
+        return None
+    unpaired = audio_index != torch.arange(len(audio_index))
+    return unpaired if unpaired.any() else None

@@ -12,13 +12,18 @@ from utils.training.networks import TrainingNetworks
 from utils.training.settings import LipSupervisionSettings
 from utils.training.step import Losses
 
+TARGET_RANGE = ((0.0, 5.8), (13.5, 19.3))
+"""Least and largest lip opening and width of a target: 1 % and 99 % of those of 55 people who speak. Beyond them lips
+that do not exist are demanded, and the generated face falls apart."""
+
 
 class LipSupervision:
     """Compares lip opening and width, predicted from the generated mouth, with a target.
 
     The target is what the regressor predicts from the true mouth, plus an offset where the lips should differ from the
-    true ones: because a sample is driven by another sample's audio (no target image exists then, only this loss, the
-    GAN loss and the sync loss apply), or because the motion is amplified.
+    true ones: because a sample is driven by another sample's audio (its lips and chin have no target image then, only
+    this loss, the GAN loss and the sync loss apply to them), or because the motion is amplified. Such a target is
+    limited to lips that exist.
 
     Args:
         settings: resolved; see LipSupervisionSettings.
@@ -75,5 +80,6 @@ class LipSupervision:
         with torch.no_grad():
             target = self.regressor(real_mouths).float()
         if offset is not None:
-            target = target + offset
+            least, largest = torch.tensor(TARGET_RANGE, device=target.device).T
+            target = (target + offset).clamp(torch.minimum(least, target), torch.maximum(largest, target))
         return {"lips": self.weight * F.mse_loss(self.regressor(fake_mouths).float(), target)}

@@ -327,8 +327,9 @@ class LipSupervisionSettings:
         type=fraction,
         old=["swap_speech"],
         group=SMALL_DATA,
-        help="fraction of each batch (rounded down, per process) that is driven by another sample's audio and trained "
-        f"by the lip, GAN and sync losses only; None: {DEFAULT_UNPAIRED_AUDIO:g} with --lip_supervision, else 0",
+        help="fraction of each batch (rounded down, per process) that is driven by another sample's audio; the "
+        f"lip, GAN and sync losses alone train those lips; None: "
+        f"{DEFAULT_UNPAIRED_AUDIO:g} with --lip_supervision, else 0",
     )
 
     def resolve(self) -> "LipSupervisionSettings":

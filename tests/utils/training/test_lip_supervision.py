@@ -19,7 +19,8 @@ from models.audio_to_lips import AudioToLipShape
 from models.lip_regressor import LipShapeRegressor
 from models.losses import CLIP_FRAMES
 from utils.face.crop_geometry import mouth_region
-from utils.training.dinet_step import ClipStep, FrameStep
+from utils.training.dinet_step import ClipStep, FrameStep, still_rows
+from utils.training.lip_supervision import TARGET_RANGE
 from utils.training.networks import TrainingNetworks
 from utils.training.settings import LossWeights
 
@@ -57,21 +58,47 @@ def opening_and_width(shapes: torch.Tensor) -> torch.Tensor:
     return torch.stack([points[:, 18, 1] - points[:, 14, 1], points[:, 6, 0] - points[:, 0, 0]], -1)
 
 
+def limited(true: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
+    """Targets [B, 2] that lie beyond the lips of real people are limited to those, or to the person's own."""
+    (least_opening, most_opening), (least_width, most_width) = TARGET_RANGE
+    least = torch.minimum(torch.tensor([least_opening, least_width]), true)
+    most = torch.maximum(torch.tensor([most_opening, most_width]), true)
+    return torch.minimum(torch.maximum(aim, least), most)
+
+
+@pytest.mark.parametrize(
+    ("true", "offset", "wanted"),
+    [
+        ((2.0, 16.0), (1.0, -1.0), (3.0, 15.0)),
+        ((2.0, 16.0), (-3.0, -9.0), (0.0, 13.5)),
+        ((2.0, 16.0), (9.0, 9.0), (5.8, 19.3)),
+        ((7.0, 12.0), (1.0, -1.0), (7.0, 12.0)),
+    ],
+)
+def test_targets_are_lips_that_exist(true, offset, wanted):
+    class Reader(torch.nn.Module):
+        def forward(self, mouths):
+            return mouths
+
+    lips = supervision(Reader())
+    loss = lips.loss(torch.tensor([wanted]), torch.tensor([true]), torch.tensor([offset]))["lips"]
+    assert loss.item() == pytest.approx(0, abs=1e-9)
+
+
 def test_the_amplitude_scales_the_lip_motion_predicted_from_audio():
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
     step, batch = supervised_step(FrameStep, networks, amplitude=2.5), frame_batch()
     with torch.no_grad():
         fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], batch["audio"])
-        aim = step.lips.regressor(batch["source"][step.mouth]) + 1.5 * opening_and_width(
-            step.lips.audio2lip(batch["audio"])
-        )
+        true = step.lips.regressor(batch["source"][step.mouth])
+        aim = limited(true, true + 1.5 * opening_and_width(step.lips.audio2lip(batch["audio"])))
         wanted = 2 * (step.lips.regressor(fake[step.mouth]) - aim).square().mean()
     losses = step(**batch)
     assert losses["lips"].item() == pytest.approx(wanted.item(), rel=1e-4)
     assert losses["l1"].item() == pytest.approx(3 * (fake - batch["source"]).abs().mean().item(), rel=1e-4)
 
 
-def test_unpaired_audio_is_trained_by_the_lip_loss_alone():
+def test_with_unpaired_audio_images_are_compared_above_the_lips_only():
     networks = trained({"net_g": generator(), "net_dI": discriminator(3)})
     step, batch = supervised_step(FrameStep, networks, unpaired=0.5), frame_batch()
     assert BATCH == 2
@@ -82,14 +109,19 @@ def test_unpaired_audio_is_trained_by_the_lip_loss_alone():
         driving[unpaired] = (other, own)[unpaired][0]
         with torch.no_grad():
             fake = networks.modules["net_g"](step._masked(batch["source"]), batch["reference"], driving)
-            aim = step.lips.regressor(batch["source"][step.mouth])
-            aim += opening_and_width(step.lips.audio2lip(driving)) - opening_and_width(
-                step.lips.audio2lip(batch["audio"])
-            )
-            lips = 2 * (step.lips.regressor(fake[step.mouth]) - aim).square().mean()
-            wanted.append((lips.item(), 3 * (fake - batch["source"])[1 - unpaired].abs().mean().item()))
+            true = step.lips.regressor(batch["source"][step.mouth])
+            own_lips, driven = (opening_and_width(step.lips.audio2lip(a)) for a in (batch["audio"], driving))
+            lips = 2 * (step.lips.regressor(fake[step.mouth]) - limited(true, true + driven - own_lips)).square().mean()
+            error = (fake - batch["source"]).abs()
+            error[unpaired][step.mouth] *= still_rows(MOUTH)[:, None]
+            wanted.append((lips.item(), 3 * error.mean().item()))
     losses = step(**batch)
     assert any((losses["lips"].item(), losses["l1"].item()) == pytest.approx(each, rel=1e-4) for each in wanted)
+
+
+def test_nose_and_cheeks_keep_their_target_and_lips_have_none():
+    rows = still_rows(64)
+    assert rows[:16].eq(1).all() and rows[22:].eq(0).all() and rows.diff().le(0).all()
 
 
 def test_an_unpaired_clip_takes_all_audio_of_another():
