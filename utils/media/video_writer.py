@@ -30,7 +30,8 @@ class EncoderSettings:
 
     `crf` is the constant quality, 0 (lossless) to 51, or its equivalent `cq` for NVENC; `preset` of the encoder, speed
     against file size; `codec` ffmpeg's name of an H.264 encoder; `gop` the longest distance of key frames (None: the
-    encoder's default); `threads` of the encoder (0: as many as the machine has; the file depends on it).
+    encoder's default); `threads` of the encoder (0: as many as the machine has; the file depends on it);
+    `fast_decode`: libx264 leaves out what is slow to decode.
     """
 
     crf: int = 18
@@ -38,6 +39,7 @@ class EncoderSettings:
     codec: str = "libx264"
     gop: int | None = None
     threads: int = 0
+    fast_decode: bool = False
 
 
 class VideoWriter:
@@ -120,6 +122,8 @@ class VideoWriter:
             options = {"preset": preset, "rc": "vbr", "cq": str(crf), "b": "0"}
         elif codec == "libx264" and _has_avx512():
             options["x264-params"] = "asm=avx2"
+        if settings.fast_decode and codec == "libx264":
+            options["tune"] = "fastdecode"
         stream = self._container.add_stream(codec, self._rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context

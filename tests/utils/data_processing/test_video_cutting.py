@@ -110,7 +110,7 @@ def test_a_video_resampled_in_parts_is_that_resampled_in_one_piece(tmp_path, mon
     jobs_of = Counter()
 
     def run(function, jobs):
-        jobs_of[function.__name__] += len(jobs)
+        jobs_of.update(job[0].__name__ if function is video_cutting._call else function.__name__ for job in jobs)
         return run_here(function, jobs)
 
     monkeypatch.setattr(video_cutting, "find_parts", partial(find_parts, part_frames=20))
@@ -121,6 +121,7 @@ def test_a_video_resampled_in_parts_is_that_resampled_in_one_piece(tmp_path, mon
     reader = open_training_video(parts)
     assert result.frames == len(reader.times) == 75
     check_even(reader)
+    assert jobs_of["_write_sound"] == 1
     for frame, other in zip(reader.frames(), VideoReader(one).frames(), strict=True):
         np.testing.assert_allclose(frame.luma.astype(float), other.luma, atol=12)
         assert abs(frame.luma.mean() - other.luma.mean()) < 1
@@ -129,13 +130,38 @@ def test_a_video_resampled_in_parts_is_that_resampled_in_one_piece(tmp_path, mon
     assert [frame.index for frame in shown] == list(range(74, -1, -1))
 
 
+def test_few_pieces_are_halved_at_any_frame(tmp_path, monkeypatch):
+    source = write_flashes(tmp_path / "source.mp4", 30, gop=30)
+    monkeypatch.setattr(video_cutting, "find_parts", partial(find_parts, part_frames=20))
+    monkeypatch.setattr(video_cutting, "SHORTEST_PIECE", 5)
+    shown = []
+    for few in (16, 0):
+        monkeypatch.setattr(video_cutting, "FEW_PIECES", few)
+        parts = find_parts(VideoReader(source), 20)
+        pieces = video_cutting._pieces(parts.timeline(Fraction(25)), parts)
+        resample_video(source, tmp_path / "target.mp4", 12)
+        shown.append((len(pieces), [frame.luma.mean() for frame in VideoReader(tmp_path / "target.mp4").frames()]))
+        (tmp_path / "target.mp4").unlink()
+    (halved, one), (whole, other) = shown
+    assert halved == 2 * whole > 2
+    np.testing.assert_allclose(one, other, atol=1)
+
+
+def test_a_frame_that_is_shown_for_long_is_not_halved():
+    order = np.full(200, 7)
+    assert len(video_cutting._halves(0, 8, order)) == 1
+    (start, middle, before), (again, end, after) = video_cutting._halves(0, 300, np.arange(300))
+    assert (start, middle - 1, again, end) == (0, 150, 150, 300)
+    assert before.tolist() + after.tolist() == list(range(300))
+
+
 def test_parts_that_are_not_as_promised_are_made_in_one_piece(tmp_path, monkeypatch):
     source = write_flashes(tmp_path / "source.mp4", 30, gop=12)
     one, other = tmp_path / "one.mp4", tmp_path / "other.mp4"
     resample_video(source, one, crf=12)
 
     def run(function, jobs):
-        if function.__name__ == "_write_piece":
+        if function is video_cutting._call:
             raise PartError
         return run_here(function, jobs)
 
