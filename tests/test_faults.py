@@ -23,7 +23,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
+from helpers.browser import open_browser, require_browser
 from helpers.forked import Ended, Fault, serve
 from helpers.landmarks import speaking_face
 from helpers.sample_media import write_face_video, write_speech
@@ -383,3 +385,30 @@ def test_the_page_ends_when_asked_and_clears_up_what_a_killed_one_left(tmp_path)
         assert status == (-number if kind == "kill" else 128 + number), errors
         assert seconds < GRACE_SECONDS * LOADED and "Traceback" not in errors, errors
         assert (tmp_path / "page").exists() == (kind == "kill")
+
+
+@pytest.mark.slow
+def test_a_page_killed_during_a_dub_leaves_nothing_to_the_next_one(tmp_path):
+    pytest.importorskip("gradio", reason="needs requirements-app.txt")
+    require_browser()
+    video, speech = write_face_video(tmp_path / "face.mp4", frames=12), write_speech(tmp_path / "long.wav", 40.0)
+    kept = tmp_path / "page" / "files"
+    for _ in range(MANY or 1):
+        page = Page(tmp_path)
+        with open_browser(page.lines[-1].split("the page: ")[1].strip()) as browser:
+            browser.upload("#source-video", video)
+            browser.upload("#speech-audio", speech)
+            browser.wait(lambda: browser.all("#faces button img"), 60, "thumbnails of faces")
+            browser.click("#dub")
+            browser.wait(lambda: browser.text("#status").startswith("Dubbing"), 60, "progress")
+            browser.wait(lambda: any(each.is_file() for each in kept.glob("results/**/*")), 20, "a result begun")
+            workers = psutil.Process(page.process.pid).children(recursive=True)
+            status, _, errors = page.end(signal.SIGKILL)
+        COUNTS["app", "kill during a dub"] += 1
+        assert status == -signal.SIGKILL, errors
+        assert not psutil.wait_procs(workers, timeout=GRACE_SECONDS * LOADED)[1]
+        following = Page(tmp_path)
+        assert following.process.poll() is None, following.lines
+        assert not [path for path in kept.rglob("*") if path.is_file()]
+        assert following.end(signal.SIGTERM)[0] == 128 + signal.SIGTERM
+        assert not (tmp_path / "page").exists()
