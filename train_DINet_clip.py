@@ -72,7 +72,7 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     # Networks and losses: a call of the step is one step of the training
     torch.manual_seed(loading.seed)
     networks = TrainingNetworks(
-        make_dinet_networks(sizes, data.kind.channels, clip=True),
+        make_dinet_networks(sizes, data.kind.channels, clip=True, max_audio_norm=metadata.max_audio_norm),
         {"net_g": dinet.lr_g, "net_dI": dinet.lr_dI, "net_dV": dinet.lr_dI},
         make_settings(settings.OptimisationSettings, options, weight_decay=0.0),
         dist_info,

@@ -244,7 +244,7 @@ class _Fit:
         self._weights = LOSS_WEIGHTS if gan else replace(LOSS_WEIGHTS, lamb_gan=0)
         torch.manual_seed(0)
         self.networks = TrainingNetworks(
-            make_dinet_networks(networks, metadata.audio_channel),
+            make_dinet_networks(networks, metadata.audio_channel, max_audio_norm=metadata.max_audio_norm),
             {"net_g": LEARNING_RATE, "net_dI": LEARNING_RATE},
             OptimisationSettings(amp=_fastest_amp(device), clip_grad=1, channels_last=True, ema=EMA_DECAY),
             DistInfo(),

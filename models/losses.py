@@ -10,13 +10,21 @@ CLIP_LENGTH = 9
 """Frames of a training clip, and length of SyncNet's audio window in frames: two more on each side."""
 
 
-def perceptual_loss(network: nn.Module, fake: torch.Tensor, real: torch.Tensor, weight: float = 10.0) -> torch.Tensor:
+def perceptual_loss(
+    network: nn.Module,
+    fake: torch.Tensor,
+    real: torch.Tensor,
+    weight: float = 10.0,
+    texture_only: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Mean L1 distance of perceptual features over layers and two scales, times `weight` (`--lamb_perception`).
 
     Args:
         network: a `PerceptualNetwork`: images to a list of feature maps.
         fake: generated images [B, 3, H, W] in [0, 1].
         real: their targets; without gradient.
+        texture_only: bool [B], images whose target is another picture of the same person: only the mean and standard
+            deviation of each channel are compared, as in style transfer (Huang and Belongie, ICCV 2017). None: no one.
     """
     # Fake and real are downsampled differently, as published: the trained weights depend on it.
     half_fake = F.avg_pool2d(fake, 3, stride=2, padding=1, count_include_pad=False)
@@ -25,7 +33,7 @@ def perceptual_loss(network: nn.Module, fake: torch.Tensor, real: torch.Tensor, 
     for fake_scale, real_scale in ((fake, real), (half_fake, half_real)):
         with torch.no_grad():
             targets = network(real_scale)
-        distances += [F.l1_loss(x, y) for x, y in zip(network(fake_scale), targets, strict=True)]
+        distances += [_feature_distance(x, y, texture_only) for x, y in zip(network(fake_scale), targets, strict=True)]
     return weight * torch.stack(distances).mean()
 
 
@@ -64,6 +72,14 @@ def frame_major(clips: torch.Tensor) -> torch.Tensor:
 def stack_frames_on_channels(frames: torch.Tensor, clip_frames: int = CLIP_FRAMES) -> torch.Tensor:
     """Frame-major [F * B, C, H, W] to [B, F * C, H, W]: the frames of each clip on channels."""
     return torch.cat(frames.chunk(clip_frames), 1)
+
+
+def _feature_distance(x: torch.Tensor, y: torch.Tensor, texture_only: torch.Tensor | None) -> torch.Tensor:
+    if texture_only is None:
+        return F.l1_loss(x, y)
+    textures = [torch.cat([maps.mean((2, 3)), maps.std((2, 3))], 1) for maps in (x, y)]
+    of_textures = (textures[0] - textures[1]).abs().mean(1)
+    return torch.where(texture_only, of_textures, (x - y).abs().mean((1, 2, 3))).mean()
 
 
 def _mse_to(score: torch.Tensor, target: float) -> torch.Tensor:

@@ -10,13 +10,23 @@ from models.losses import CLIP_FRAMES
 from utils.training.settings import NetworkSettings
 
 
-def make_dinet_networks(settings: NetworkSettings, audio_channel: int, clip: bool = False) -> dict[str, nn.Module]:
-    """The generator net_g and the frame discriminator net_dI; with `clip` also the clip discriminator net_dV."""
+def make_dinet_networks(
+    settings: NetworkSettings, audio_channel: int, clip: bool = False, max_audio_norm: float | None = None
+) -> dict[str, nn.Module]:
+    """The generator net_g and the frame discriminator net_dI.
+
+    Args:
+        settings: sizes, and what is frozen.
+        audio_channel: channels of the speech features.
+        clip: make the clip discriminator net_dV, too.
+        max_audio_norm: limit of net_g's audio embeddings, as in dubbing; see Metadata.
+    """
     feature_channel = settings.feature_channel or FEATURE_CHANNELS
     networks = {
         "net_g": DINet(settings.source_channel, settings.ref_channel, audio_channel, feature_channel),
         "net_dI": _discriminator(settings, settings.source_channel),
     }
+    networks["net_g"].max_audio_norm = max_audio_norm
     if settings.freeze_audio_encoder:
         _freeze(networks["net_g"].audio_encoder)
     if settings.freeze_norms:

@@ -97,7 +97,7 @@ class FrameStep(TrainingStep):
         losses = self._train_discriminators(fake_real)
         # The generator's GAN loss uses the discriminators after their step, as published.
         with self.autocast():
-            terms = self._image_losses(self._with_true_lips(fake, source, audio_index), source)
+            terms = self._image_losses(fake, source, _unpaired_images(audio_index, len(fake)))
             terms |= self._lip_loss(fake, source, lip_offset) | self._gan_losses(fake_real)
         return losses | self._train_generator(terms)
 
@@ -136,9 +136,15 @@ class FrameStep(TrainingStep):
         self.optimizer_steps["net_g"](torch.stack([loss.float() for loss in losses.values()]).sum())
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _image_losses(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
-        """Losses against target images."""
-        losses = self._perceptual_loss(fake, real)
+    def _image_losses(self, fake: torch.Tensor, real: torch.Tensor, unpaired: torch.Tensor | None) -> Losses:
+        """Losses against target images; `unpaired` [B] are those that have none for lips and chin, None: no one.
+
+        The lip loss alone does not hold a face together: on strong vowels nose and beard vanished. Therefore unpaired
+        images are compared with the true ones above the lips, and by their texture.
+        """
+        losses = self._perceptual_loss(fake, real, unpaired)
+        if unpaired is not None:
+            fake = self._with_true_lips(fake, real, unpaired)
         if self.weights.lamb_l1:
             losses["l1"] = self.weights.lamb_l1 * F.l1_loss(fake, real)
         if self.weights.lamb_mouth:
@@ -148,12 +154,14 @@ class FrameStep(TrainingStep):
             losses["mouth"] = self.weights.lamb_mouth * error.mean()
         return losses
 
-    def _perceptual_loss(self, fake: torch.Tensor, real: torch.Tensor) -> Losses:
+    def _perceptual_loss(self, fake: torch.Tensor, real: torch.Tensor, unpaired: torch.Tensor | None = None) -> Losses:
         if self.perceptual is None:
             return {}
         if self.weights.perception_region == "mouth":
             fake, real = self._mouths(fake), self._mouths(real)
-        return {"perception": perceptual_loss(self.perceptual, fake, real, self.weights.lamb_perception)}
+        unpaired = None if unpaired is None else unpaired.to(fake.device)
+        loss = perceptual_loss(self.perceptual, fake, real, self.weights.lamb_perception, unpaired)
+        return {"perception": loss}
 
     def _gan_losses(self, fake_real: FakeReal) -> Losses:
         losses = {}
@@ -187,19 +195,12 @@ class FrameStep(TrainingStep):
             "mouth_l1_of_mean_reference": F.l1_loss(self._mouths(mean_reference), self._mouths(real)),
         }
 
-    def _with_true_lips(self, fake: torch.Tensor, real: torch.Tensor, audio_index: torch.Tensor | None) -> torch.Tensor:
-        """Generated images, with the true lips and chin where another sample's audio drives the lips.
-
-        There is no target for those, but there is one for nose and cheeks: without it, the lip loss alone shapes the
-        face, and on strong vowels the nose vanishes.
-        """
-        unpaired = _unpaired_samples(audio_index)
-        if unpaired is None:
-            return fake
+    def _with_true_lips(self, fake: torch.Tensor, real: torch.Tensor, unpaired: torch.Tensor) -> torch.Tensor:
+        """Generated images, with the true lips and chin where `unpaired` [B]."""
         rows = still_rows(self._mouths(fake).shape[-2]).to(fake)
-        keep = torch.where(unpaired.to(fake.device).repeat(len(fake) // len(unpaired))[:, None], rows, 1)
+        keep = torch.where(unpaired.to(fake.device)[:, None], rows, 1)[:, None, :, None]
         whole = fake.clone()
-        whole[self.mouth] = torch.lerp(self._mouths(real).to(fake), self._mouths(fake), keep[:, None, :, None])
+        whole[self.mouth] = torch.lerp(self._mouths(real).to(fake), self._mouths(fake), keep)
         return whole
 
     def _masked(self, images: torch.Tensor) -> torch.Tensor:
@@ -263,7 +264,7 @@ class ClipStep(FrameStep):
         }
         losses = self._train_discriminators(fake_real)
         with self.autocast():
-            terms = self._image_losses(self._with_true_lips(fake, source, audio_index), source)
+            terms = self._image_losses(fake, source, _unpaired_images(audio_index, len(fake)))
             terms |= self._lip_loss(fake, source, lip_offset) | self._gan_losses(fake_real)
             terms |= self._sync_loss(fake, clip_audio)
         return losses | self._train_generator(terms)
@@ -316,9 +317,9 @@ def _flatten_frames(batch: torch.Tensor, dimensions: int) -> torch.Tensor:
     return batch if batch.dim() == dimensions else batch.flatten(0, 1)
 
 
-def _unpaired_samples(audio_index: torch.Tensor | None) -> torch.Tensor | None:
-    """Which samples another one's audio drives, [B]; None: no one."""
+def _unpaired_images(audio_index: torch.Tensor | None, count: int) -> torch.Tensor | None:
+    """Which of `count` images, in the order of `frame_major`, another sample's audio drives, bool; None: no one."""
     if audio_index is None:
         return None
     unpaired = audio_index != torch.arange(len(audio_index))
-    return unpaired if unpaired.any() else None
+    return unpaired.repeat(count // len(unpaired)) if unpaired.any() else None

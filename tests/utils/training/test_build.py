@@ -9,7 +9,10 @@ from utils.training.settings import NetworkSettings
 
 
 def test_a_frozen_audio_encoder_stays_as_it_is():
-    networks = make_dinet_networks(NetworkSettings(feature_channel=16, freeze_audio_encoder=True), 80)
+    networks = make_dinet_networks(
+        NetworkSettings(feature_channel=16, freeze_audio_encoder=True), 80, max_audio_norm=3.0
+    )
+    assert networks["net_g"].max_audio_norm == 3
     network = copy.deepcopy(networks["net_g"]).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     made = network(torch.rand(2, 3, 104, 80), torch.rand(2, 15, 104, 80), torch.randn(2, 80, 20))

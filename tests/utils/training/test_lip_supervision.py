@@ -17,7 +17,7 @@ from helpers.training_steps import frame_batch, supervision, trained
 
 from models.audio_to_lips import AudioToLipShape
 from models.lip_regressor import LipShapeRegressor
-from models.losses import CLIP_FRAMES
+from models.losses import CLIP_FRAMES, perceptual_loss
 from utils.face.crop_geometry import mouth_region
 from utils.training.dinet_step import ClipStep, FrameStep, still_rows
 from utils.training.lip_supervision import TARGET_RANGE
@@ -117,6 +117,23 @@ def test_with_unpaired_audio_images_are_compared_above_the_lips_only():
             wanted.append((lips.item(), 3 * error.mean().item()))
     losses = step(**batch)
     assert any((losses["lips"].item(), losses["l1"].item()) == pytest.approx(each, rel=1e-4) for each in wanted)
+
+
+def test_unpaired_images_are_compared_by_their_texture():
+    features = [torch.nn.AvgPool2d(1), torch.nn.AvgPool2d(2)]
+    real = uniform_tensor(1, 2, 3, 32, 32)
+    moved = real.roll(4, 3)
+    texture_only = torch.tensor([True, False])
+
+    def loss(fake, texture_only):
+        return perceptual_loss(lambda images: [f(images) for f in features], fake, real, 1, texture_only).item()
+
+    assert loss(moved, ~texture_only) == pytest.approx(loss(moved, texture_only), rel=0.2)
+    still = torch.stack([moved[0], real[1]])
+    assert loss(still, texture_only) < 0.5 * loss(still, None)  # moved texture is the same texture
+    flat = torch.stack([real[0].mean((1, 2), keepdim=True).expand(3, 32, 32), real[1]])
+    assert loss(flat, texture_only) > 2 * loss(still, texture_only)
+    assert loss(moved, torch.tensor([False, False])) == pytest.approx(loss(moved, None), rel=1e-6)
 
 
 def test_nose_and_cheeks_keep_their_target_and_lips_have_none():
