@@ -32,13 +32,18 @@ class Generators:
     """Generators to measure, with the same weights: random ones, or those of `--checkpoint`."""
 
     def __init__(self, settings: InferenceBenchmark, device: "torch.device"):
+        from models.dinet import FEATURE_CHANNELS
         from utils.checkpoints import read_checkpoint
+        from utils.dubbing.load import complete_metadata
+        from utils.dubbing.settings import LoadSettings
 
         self._settings, self._device = settings, device
         self._checkpoint = settings.checkpoint and read_checkpoint(settings.checkpoint, CHECKPOINT_OPTION)
-        metadata = self._checkpoint and self._checkpoint.metadata
-        self.audio_feature = (metadata and metadata.audio_feature) or "mel"
-        self._width = settings.feature_channel or (metadata and metadata.feature_channel) or 256
+        self.audio_feature, width = "mel", FEATURE_CHANNELS
+        if self._checkpoint is not None:
+            metadata = complete_metadata(LoadSettings(), self._checkpoint.metadata)
+            self.audio_feature, width = metadata.audio_feature, metadata.feature_channel
+        self._width = settings.feature_channel or width
 
     def _network(self, audio_channel: int) -> "DINet":
         from utils.benchmark.published_generator import random_dinet

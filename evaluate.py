@@ -33,7 +33,9 @@ logger = logging.getLogger(__name__)
 SYNCNET_OPTION, LSE_OPTION = "--syncnet_path", "--lse_syncnet_path"
 
 
-def check_options(videos: VideoSettings, clips: ClipSettings, scoring: ScoringSettings, landmark_dir: Path) -> None:
+def check_options(
+    videos: VideoSettings, clips: ClipSettings, scoring: ScoringSettings, landmark_dir: Path | None
+) -> None:
     """Check that one of the two modes is chosen and complete, that files exist, and make the folders of results.
 
     Raises:
@@ -55,6 +57,10 @@ def check_options(videos: VideoSettings, clips: ClipSettings, scoring: ScoringSe
     if scoring.lse_syncnet_path:
         require_file(scoring.lse_syncnet_path, LSE_OPTION, f"download {LSE_WEIGHTS_URL}")
     make_folder(scoring.result_dir, "--result_dir")
+    if landmark_dir is None:
+        raise UserError(
+            "--landmark_dir: off is not possible here, as other processes detect the landmarks; name a folder"
+        )
     make_folder(landmark_dir, "--landmark_dir")
 
 
@@ -96,16 +102,18 @@ def load_models(scoring: ScoringSettings, options: argparse.Namespace) -> tuple[
     if scoring.syncnet_path is not None:
         from models.syncnet import SyncNet
         from utils.checkpoints import SYNCNET, load_network, read_checkpoint
+        from utils.dubbing.load import complete_metadata
+        from utils.dubbing.settings import LoadSettings
         from utils.evaluation.sync_confidence import SyncConfidence
         from utils.speech.extractor import FeatureExtractor
         from utils.speech.features import KINDS
 
         checkpoint = read_checkpoint(scoring.syncnet_path, SYNCNET_OPTION)
-        metadata = checkpoint.metadata
-        kind = KINDS[metadata.audio_feature or "deepspeech"]
+        metadata = complete_metadata(LoadSettings(), checkpoint.metadata)
+        kind = KINDS[metadata.audio_feature]
         network = SyncNet(in_channel_audio=kind.channels)
         load_network(network, checkpoint, SYNCNET, SYNCNET_OPTION)
-        models.sync = SyncConfidence(network, metadata.mouth_region_size or 256, device)
+        models.sync = SyncConfidence(network, metadata.mouth_region_size, device)
         models.sync_features = FeatureExtractor(kind.name, options.deepspeech_model_path, options.whisper_model)
     if scoring.lse_syncnet_path is not None:
         from utils.evaluation.lse import LSEMetric, load_chung_syncnet

@@ -186,22 +186,14 @@ def load_generator(checkpoint: "Checkpoint", stored: str, option: str) -> tuple[
     Raises:
         UserError: another network, naming `option`.
     """
-    from models.dinet import FEATURE_CHANNELS, DINet
+    from models.dinet import DINet
     from utils.checkpoints import load_network
-    from utils.speech.features import KINDS
+    from utils.dubbing.load import complete_metadata
+    from utils.dubbing.settings import LoadSettings
 
     if not stored.startswith("net_g"):
         raise UserError(f"--checkpoint: {checkpoint.path} is {checkpoint.describe()}; {option} takes a DINet generator")
-    recorded = checkpoint.metadata
-    kind = KINDS[recorded.audio_feature or "deepspeech"]  # published weights record nothing
-    metadata = replace(
-        recorded,
-        mouth_region_size=recorded.mouth_region_size or 256,
-        audio_feature=kind.name,
-        audio_channel=recorded.audio_channel or kind.channels,
-        audio_rows_per_frame=recorded.audio_rows_per_frame or kind.rows_per_frame,
-        feature_channel=recorded.feature_channel or FEATURE_CHANNELS,
-    )
+    metadata = complete_metadata(LoadSettings(), checkpoint.metadata)
     state = checkpoint.networks[stored]
     inputs = [
         state[f"{part}.0.conv.weight"].shape[1] if f"{part}.0.conv.weight" in state else count

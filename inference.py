@@ -12,7 +12,7 @@ from utils.dubbing import DubbingJob, DubbingOptions, FitSettings, LoadSettings
 from utils.dubbing.job_list import ListedJob, check_overwriting, read_jobs
 from utils.dubbing.settings import DUBBED_SUFFIX, EXAMPLE_AUDIO, EXAMPLE_SOURCE, FACE_SUFFIX
 from utils.errors import UserError, environment_problem, make_folder, require_file, require_result, run_script
-from utils.face.landmark_cache import landmarks_ahead
+from utils.face.landmark_cache import landmarks_in_background
 from utils.files import fit_name
 from utils.media.limits import limits_of, use_limits
 from utils.progress import progress_bars
@@ -47,7 +47,7 @@ def check_files(options: argparse.Namespace) -> None:
         f"train one, or take clip_training_DINet_256mouth.pth of asserts.zip from {ASSERTS_DOWNLOAD}",
     )
     make_folder(options.res_video_dir, "--res_video_dir")
-    if options.source_openface_landmark_path is None:
+    if options.landmark_dir is not None and options.source_openface_landmark_path is None:
         make_folder(options.landmark_dir, "--landmark_dir")
 
 
@@ -173,8 +173,9 @@ def main() -> int:
     jobs = None if options.jobs is None else read_jobs(options.jobs, options.res_video_dir)
     if jobs is None:
         source, landmarks = options.source_video_path, options.source_openface_landmark_path
-        known = landmarks is not None or options.fit is not None
-        with landmarks_ahead(source, None if known else options.landmark_dir) as wait_for_landmarks:
+        # --fit detects the landmarks itself, before the dub.
+        detect = landmarks is None and options.fit is None
+        with landmarks_in_background(source, options.landmark_dir if detect else None) as wait_for_landmarks:
             dubber = load(options, source, landmarks)
             with progress_bars() as progress:
                 wait_for_landmarks(progress)

@@ -14,5 +14,5 @@ class AppParser(ScriptParser):
         self.add_settings("page", PageSettings)
         files = [name for name in MODEL_FILES if name != "landmark_dir"]  # the page keeps landmarks itself
         self.add_settings("weights and models", LoadSettings, files, pretrained_clip_DINet_path=default_weights())
-        self.add_settings("network (published weights: 256, 3, 15, 29)", LoadSettings, NETWORK_OPTIONS)
+        self.add_settings("network and device", LoadSettings, NETWORK_OPTIONS)
         self.add_settings("result, where a visitor chooses nothing else", DubbingOptions)

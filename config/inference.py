@@ -50,6 +50,6 @@ class InferenceParser(ScriptParser):
         self.add_settings("files", RunSettings)
         self.add_settings("weights and models", LoadSettings, MODEL_FILES, pretrained_clip_DINet_path=default_weights())
         self.add_settings("fitting to a person", FitSettings)
-        self.add_settings("network (published weights: 256, 3, 15, 29)", LoadSettings, NETWORK_OPTIONS)
+        self.add_settings("network and device", LoadSettings, NETWORK_OPTIONS)
         self.add_settings("result", DubbingOptions)
         self.add_settings("limits on files that are read", MediaLimits)

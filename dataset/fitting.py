@@ -27,10 +27,10 @@ from utils.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from utils.device import choose_device
+from utils.device import choose_device, cuda_half_dtype
 from utils.distributed import DistInfo
-from utils.dubbing.load import generator_metadata
-from utils.dubbing.settings import DubbingOptions, FitSettings, LoadSettings, default_weights
+from utils.dubbing.load import complete_metadata
+from utils.dubbing.settings import SHIPPED_WEIGHTS, DubbingOptions, FitSettings, LoadSettings, default_weights
 from utils.errors import UserError, blame, make_folder
 from utils.face.analysis import analyze_video
 from utils.face.crop_geometry import mouth_region, network_size
@@ -49,7 +49,7 @@ from utils.training.vgg_weights import load_perceptual_network
 logger = logging.getLogger(__name__)
 
 OPTION = "--fit"
-BUNDLED = Path(__file__).resolve().parents[1] / "asserts" / "demo"
+BUNDLED = SHIPPED_WEIGHTS.parent
 LOSS_WEIGHTS = LossWeights(
     lamb_perception=5,
     lamb_gan=0.1,
@@ -136,7 +136,7 @@ def fit_to_source(
         return result
     device = choose_device(load.device)
     checkpoint = read_checkpoint(weights, "--pretrained_clip_DINet_path") if start is None else start
-    metadata = generator_metadata(load, checkpoint.metadata)
+    metadata = complete_metadata(load, checkpoint.metadata)
     with blame(OPTION):
         samples = _read_samples(source, landmark_path, metadata, load, options, progress, device)
     fit = _Fit(samples, metadata, load, device)
@@ -372,7 +372,7 @@ class _Fit:
 def _fastest_amp(device: torch.device) -> str:
     """Mixed precision of the training, as --amp: bf16 or fp16 where the device has instructions for it, else off."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if cuda_half_dtype() == torch.bfloat16 else "fp16"
     with contextlib.suppress(AttributeError):
         if torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return "bf16"

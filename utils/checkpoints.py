@@ -75,7 +75,8 @@ class Metadata:
     feature_channel: int | None = None
     """Channels of the generator's feature maps."""
     max_audio_norm: float | None = None
-    """Norm of the audio embedding that 99 % of the training's speech stays below; dubbing limits embeddings to it."""
+    """Limit on the norm of the audio embedding in dubbing: a high quantile of those of the training speech, see
+    utils/export/audio_norm.py; None: no limit."""
 
 
 @dataclass(frozen=True)

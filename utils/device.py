@@ -41,10 +41,15 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
         if device.type == "cpu":
             return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return cuda_half_dtype()
     if precision == "fp16" and device.type == "cpu":
         raise UserError("--precision: fp16 is slow and inexact on a CPU; use fp32 or bf16")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def cuda_half_dtype() -> torch.dtype:
+    """bfloat16 where the GPU computes in it, else float16: before compute capability 8, bfloat16 is emulated."""
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def default_batch_size(device: torch.device, threads: int) -> int:

@@ -77,6 +77,13 @@ def worker_count(text: str) -> int:
     return value
 
 
+def folder_or_off(text: str) -> Path | None:
+    """A folder; None for "off"."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; name a folder, or off")
+    return None if text == "off" else Path(text)
+
+
 def process_count(text: str) -> int:
     """A number of processes, 0 to 1024."""
     value = int(text)

@@ -4,18 +4,16 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.dubbing.settings import default_weights
+from utils.dubbing.settings import EXAMPLE_AUDIO, EXAMPLE_SOURCE, default_weights
 from utils.settings import option, positive_int
-
-_EXAMPLE = Path(__file__).resolve().parents[2] / "asserts" / "example"
 
 
 @dataclass(frozen=True)
 class InferenceBenchmark:
     """Options of `benchmark.py inference`."""
 
-    source_video_path: Path = option(_EXAMPLE / "astronaut.mp4", type=Path, help="video to dub")
-    driving_audio_path: Path = option(_EXAMPLE / "speech.wav", type=Path, help="speech")
+    source_video_path: Path = option(EXAMPLE_SOURCE, type=Path, help="video to dub")
+    driving_audio_path: Path = option(EXAMPLE_AUDIO, type=Path, help="speech")
     seconds: list[float] = option([2.0], type=float, nargs="+", help="lengths of the dub; the speech is repeated")
     mouth_region_size: list[int] = option(
         [64, 128, 256], type=positive_int, nargs="+", help="sides of mouth regions in pixels"
@@ -63,8 +61,8 @@ class InferenceBenchmark:
 class StreamBenchmark:
     """Options of `benchmark.py stream`."""
 
-    source_video_path: Path = option(_EXAMPLE / "astronaut.mp4", type=Path, help="video to dub")
-    driving_audio_path: Path = option(_EXAMPLE / "speech.wav", type=Path, help="speech")
+    source_video_path: Path = option(EXAMPLE_SOURCE, type=Path, help="video to dub")
+    driving_audio_path: Path = option(EXAMPLE_AUDIO, type=Path, help="speech")
     pretrained_clip_DINet_path: Path = option(default_weights(), type=Path, help="DINet weights for mel features")
     seconds: float = option(10.0, type=float, help="length of the speech, which is repeated")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")

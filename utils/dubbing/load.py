@@ -40,7 +40,7 @@ def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | 
     dtype = choose_dtype(settings.precision, device)
     checkpoint = read_checkpoint(weights, CHECKPOINT_OPTION)
     logger.info(f"weights: {weights}")
-    metadata = generator_metadata(settings, checkpoint.metadata)
+    metadata = complete_metadata(settings, checkpoint.metadata)
     kind = KINDS[metadata.audio_feature]
     channels = settings.source_channel, settings.ref_channel, kind.channels, metadata.feature_channel
     name = checkpoint.averaged("net_g")
@@ -60,7 +60,7 @@ def load_dubber(settings: LoadSettings | None = None, options: DubbingOptions | 
     return Dubber(generator, read_speech, settings.landmark_dir, options)
 
 
-def generator_metadata(settings: LoadSettings, recorded: Metadata) -> Metadata:
+def complete_metadata(settings: LoadSettings, recorded: Metadata) -> Metadata:
     """Complete metadata of a generator: as its weights record it, else as the settings say, else as published.
 
     Raises:

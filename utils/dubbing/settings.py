@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from utils.settings import as_paths, check_choices, option, positive_int
+from utils.settings import as_paths, check_choices, folder_or_off, option, positive_int
 
 PUBLISHED_WEIGHTS = Path("./asserts/clip_training_DINet_256mouth.pth")
 _SHIPPED = Path(__file__).resolve().parents[2] / "asserts"
@@ -76,16 +76,19 @@ class LoadSettings:
     whisper_model: str = option("tiny.en", help="Whisper model (name or folder), for weights trained on its features")
     landmark_dir: Path | None = option(
         Path("./asserts/detected_landmark"),
-        type=Path,
-        help="folder where detected landmarks are kept for the next run on the same video",
+        type=folder_or_off,
+        metavar="FOLDER|off",
+        help="folder where detected landmarks are kept for the next run on the same video; off: keep none",
     )
     mouth_region_size: int | None = option(
-        None, type=positive_int, help="side of the mouth region in pixels: 64, 128 or 256; None: as the weights say"
+        None,
+        type=positive_int,
+        help="side of the mouth region in pixels: 64, 128 or 256; None: as the weights say, 256 for published ones",
     )
     source_channel: int = option(3, type=positive_int, help="channels of the source image")
     ref_channel: int = option(15, type=positive_int, help="channels of the five reference images")
     audio_channel: int | None = option(
-        None, type=positive_int, help="channels of the speech features; None: as the weights say"
+        None, type=positive_int, help="channels of the speech features; None: as the weights say, 29 for published ones"
     )
     audio_feature: str | None = option(
         None, choices=("deepspeech", "mel", "whisper"), help="kind of the speech features; None: as the weights say"

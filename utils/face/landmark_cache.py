@@ -26,11 +26,11 @@ def landmark_cache(source: Path, landmark_dir: Path) -> Path:
 
 
 @contextlib.contextmanager
-def landmarks_ahead(source: Path, landmark_dir: Path | None) -> Iterator[Wait]:
+def landmarks_in_background(source: Path, landmark_dir: Path | None) -> Iterator[Wait]:
     """Detect the landmarks of a video into the cache while the block loads PyTorch, which takes as long.
 
-    There is nothing to do where the landmarks are known, PyTorch is loaded, or there is one core. Errors do not matter
-    here: what is not in the cache is detected by whoever needs it, who also says what is wrong with the video.
+    There is nothing to do where the landmarks are known, PyTorch is loaded, or there is one core. Errors are
+    ignored: landmarks that are missing from the cache are detected again by analyze_video, which reports the error.
 
     Args:
         source: the video.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.settings import fraction, non_negative, non_negative_int, option, positive_int
+from utils.settings import folder_or_off, fraction, non_negative, non_negative_int, option, positive_int
 
 PUBLISHED = "published options (names and defaults of the original scripts)"
 DATA = "held-out data"
@@ -277,19 +277,13 @@ DEFAULT_LIP_AMPLITUDE, DEFAULT_UNPAIRED_AUDIO = 2.0, 0.5
 """With --lip_supervision: predicted lips move less than real ones by about this factor; half of each batch unpaired."""
 
 
-def _folder_or_off(text: str) -> Path | None:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("is empty; name a folder, or off")
-    return None if text == "off" else Path(text)
-
-
 @dataclass(frozen=True)
 class LipSupervisionSettings:
     """Lip loss of the DINet stages on small data."""
 
     lip_supervision: Path | None = option(
         None,
-        type=_folder_or_off,
+        type=folder_or_off,
         metavar="FOLDER|off",
         group=SMALL_DATA,
         help="supervise the lips of the generator with the networks of train_mouth_reader.py and "

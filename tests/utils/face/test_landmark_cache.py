@@ -10,7 +10,7 @@ from helpers.sample_media import write_face_video
 
 from utils.face import analysis, landmark_cache
 from utils.face.analysis import analyze_video, cache_landmarks
-from utils.face.landmark_cache import landmarks_ahead
+from utils.face.landmark_cache import landmarks_in_background
 from utils.media.video_parts import find_parts
 from utils.media.video_writer import EncoderSettings
 
@@ -35,24 +35,24 @@ def before_torch(monkeypatch):
 
 
 def test_what_is_detected_ahead_is_what_is_detected_later(video, csv, tmp_path, before_torch):
-    with landmarks_ahead(video, tmp_path) as wait:
+    with landmarks_in_background(video, tmp_path) as wait:
         wait(lambda stage, done, total: None)
     assert (tmp_path / csv.name).read_bytes() == csv.read_bytes()
-    with landmarks_ahead(video, tmp_path):
+    with landmarks_in_background(video, tmp_path):
         assert not multiprocessing.active_children()  # they are known
 
 
 def test_a_file_that_is_no_video_is_left_to_whoever_reads_it(tmp_path, before_torch, capfd):
     source = tmp_path / "text.mp4"
     source.write_text("this is no video")
-    with landmarks_ahead(source, tmp_path / "landmarks") as wait:
+    with landmarks_in_background(source, tmp_path / "landmarks") as wait:
         wait(lambda stage, done, total: None)
     assert not (tmp_path / "landmarks").exists()
     assert capfd.readouterr() == ("", "")
 
 
 def test_an_error_in_the_block_ends_the_detection(video, tmp_path, before_torch):
-    with pytest.raises(ValueError, match="weights"), landmarks_ahead(video, tmp_path):
+    with pytest.raises(ValueError, match="weights"), landmarks_in_background(video, tmp_path):
         (process,) = multiprocessing.active_children()
         raise ValueError("weights")
     process.join(10)
