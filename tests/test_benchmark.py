@@ -16,7 +16,7 @@ import benchmark
 from config.benchmark import BenchmarkParser
 from config.parser import make_settings
 from dataset.manifest import read_manifest
-from models.dinet import AdaAT, DINet
+from models.dinet import FEATURE_CHANNELS, AdaAT, DINet
 from utils.benchmark.published_generator import VolumeAdaAT, load_published_code, random_dinet, with_published_sampling
 from utils.benchmark.published_inference import PublishedDubbing
 from utils.benchmark.published_training import PublishedSamples
@@ -166,6 +166,15 @@ def test_every_variant_of_the_generator_is_measured_and_agrees(tmp_path):
     flops = figures["direct_flop_per_frame"]
     assert flops["fp32"] == flops["fp32, direct"] < 0.7 * flops["published"]
     json.dumps(figures)
+
+
+def test_published_weights_record_nothing_and_take_deepspeech(tmp_path):
+    network = DINet(audio_channel=29, feature_channel=FEATURE_CHANNELS)
+    torch.save({"state_dict": {"net_g": network.state_dict()}}, tmp_path / "published.pth")
+    options = settings("inference", "--checkpoint", tmp_path / "published.pth", "--device", "cpu", "--threads", 1)
+    generators = benchmark.Generators(options, torch.device("cpu"))
+    assert generators.audio_feature == "deepspeech"
+    generators.ours(29, "fp32", 256)
 
 
 @pytest.mark.slow

@@ -181,6 +181,12 @@ def test_lse_where_its_weights_are_given(media, tmp_path):
         assert len(line) == 1 and words in line[0], line
 
 
+def test_landmarks_have_to_be_kept(media, tmp_path):
+    done = run("--generated", media / "true.mp4", "--reference", media / "true.mp4", "--result_dir", tmp_path / "r",
+               "--landmark_dir", "off", expect=2)  # fmt: skip
+    assert "--landmark_dir: off is not possible here" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -293,6 +293,23 @@ def test_published_command_line_runs_as_written(media, landmark_csv, tmp_path):
         assert len(frames_of(result)) == 4
 
 
+def test_landmarks_need_not_be_kept(media, monkeypatch, capfd, tmp_path):
+    write_speech(tmp_path / "short.wav", 0.16)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--source_video_path", media / "face.mp4", "--driving_audio_path", "short.wav"]
+    arguments += [
+        "--pretrained_clip_DINet_path",
+        media / "mel64.pth",
+        "--res_video_dir",
+        "results",
+        "--landmark_dir",
+        "off",
+    ]
+    status, lines = run_in_process(monkeypatch, capfd, arguments)
+    assert status == 0, lines
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "short.wav"]
+
+
 def test_weights_of_ours_need_no_flags(media, monkeypatch, capfd, tmp_path):
     write_speech(tmp_path / "short.wav", 0.16)
     arguments = ["--source_video_path", media / "face.mp4", "--driving_audio_path", tmp_path / "short.wav"]
