@@ -28,7 +28,7 @@ from utils.dubbing import engine as dubbing
 from utils.dubbing.engine import Dubber
 from utils.dubbing.face_blend import FaceBlender
 from utils.dubbing.job_list import ListedJob, read_jobs
-from utils.dubbing.run import Speech, forward_backward
+from utils.dubbing.run import Speech, ping_pong
 from utils.errors import UserError, run_script
 from utils.face.crop_geometry import mouth_region
 from utils.media.audio import Waveform, load_waveform, write_wav
@@ -167,10 +167,10 @@ def test_longer_speech_plays_the_video_forward_and_backward(media, landmark_csv,
     Dubber(Echo(), read_speech).dub(job)
     source, result = frames_of(media / "face.mp4"), frames_of(tmp_path / "out.mp4")
     assert len(result) == 88
-    for new, index in zip(result, forward_backward(88, 30), strict=True):
+    for new, index in zip(result, ping_pong(88, 30), strict=True):
         assert psnr(source[index], new) > 38
-    assert list(forward_backward(8, 3)) == [0, 1, 2, 1, 0, 1, 2, 1]
-    assert list(forward_backward(3, 1)) == [0, 0, 0]
+    assert list(ping_pong(8, 3)) == [0, 1, 2, 1, 0, 1, 2, 1]
+    assert list(ping_pong(3, 1)) == [0, 0, 0]
 
 
 def test_a_picture_is_a_source_too(tmp_path, media):

@@ -73,12 +73,12 @@ class OutputFrame:
         return GeneratedFace(self.index, self.source.yuv, self.crop.box, self.network_crop, self.face)
 
 
-def forward_backward(count: int, frames: int) -> Iterator[int]:
-    """Yield `count` positions in a clip of `frames` frames played forward, backward, forward, and so on."""
-    period = max(1, 2 * frames - 2)
+def ping_pong(count: int, length: int) -> Iterator[int]:
+    """Yield `count` frame positions of a clip of `length` frames played forward, backward, forward, and so on."""
+    period = max(1, 2 * length - 2)
     for number in range(count):
         position = number % period
-        yield position if position < frames else period - position
+        yield position if position < length else period - position
 
 
 class DubRun:
@@ -125,13 +125,13 @@ class DubRun:
         if self._options.blend == "face":
             begin = time.perf_counter()
             self._face_blender = self._make_face_blender()
-            self._timer.add("learn the face", time.perf_counter() - begin)
+            self._timer.add("prepare blending", time.perf_counter() - begin)
 
     def play(self, count: int) -> Iterator[Frame]:
         """The source's frames for `count` frames of the result."""
         reader = self._source.reader
         timeline = reader.timeline(self.rate)
-        return reader.play(int(timeline[position]) for position in forward_backward(count, len(timeline)))
+        return reader.play(int(timeline[position]) for position in ping_pong(count, len(timeline)))
 
     def process(self, frames: Iterator[OutputFrame]) -> Iterator[list[OutputFrame]]:
         """Dub frames as they come, in batches; every stage before the last runs in a thread of its own."""

@@ -7,7 +7,7 @@ import av
 import cv2
 import numpy as np
 
-from utils.dubbing.run import forward_backward
+from utils.dubbing.run import ping_pong
 from utils.media.container import open_input
 from utils.media.video_reader import VideoReader
 from utils.media.video_writer import EncoderSettings, VideoWriter
@@ -47,7 +47,7 @@ def write_preview(reader: VideoReader, path: Path, rate: Fraction, count: int, p
     scale = min(1.0, PREVIEW_HEIGHT / info.height)
     width, height = (max(2, 2 * round(size * scale / 2)) for size in (info.width, info.height))
     timeline = reader.timeline(rate)
-    order = (int(timeline[position]) for position in forward_backward(count, len(timeline)))
+    order = (int(timeline[position]) for position in ping_pong(count, len(timeline)))
     encoder = EncoderSettings(crf=26, preset="veryfast")
     with VideoWriter(path, width, height, rate, info.colour, info.sample_aspect_ratio, encoder) as video:
         for done, frame in enumerate(reader.play(order), start=1):
