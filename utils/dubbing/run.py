@@ -54,7 +54,16 @@ class Speech:
 
 @dataclass
 class OutputFrame:
-    """One frame of the result; every stage fills in a field. `crop` is None where the frame is left as it is."""
+    """One frame of the result; each stage fills in its fields.
+
+    Attributes:
+        time: seconds from the start of the speech.
+        source: the decoded frame.
+        crop: the face crop at the source's resolution; None where the frame is left unchanged.
+        network_crop: the crop at the network's size, uint8 RGB [h, w, 3].
+        face: the generated face, uint8 RGB [h, w, 3], colour-matched to the crop unless --blend hard.
+        yuv: the finished frame, uint8 [H * 3 // 2, W] (I420).
+    """
 
     time: float
     source: Frame
