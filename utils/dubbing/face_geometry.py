@@ -59,30 +59,34 @@ class FaceGeometry:
         self.shot = np.searchsorted(shots, frames, side="right")
         """int [N]: number of each frame's shot."""
         self.points = smooth_points(plan.points, self.shot)
-        self._whole = np.flatnonzero(plan.weight == 1) if (plan.weight == 1).any() else np.flatnonzero(plan.usable)
-        everything = self.points.astype(np.float64) @ np.array([1, 1j])  # [N, 68], x + iy
-        stable = everything[:, STABLE_POINTS]
+        has_full_weight = plan.weight == 1
+        self._full_weight = np.flatnonzero(has_full_weight if has_full_weight.any() else plan.usable)
+        # Points are complex numbers x + iy: multiplication by one complex factor rotates and scales them. Cell c of the
+        # patch lies at pixel centre + rotation_scale * (patch_origin + c); centre is the mean of the stable points.
+        points = self.points.astype(np.float64) @ np.array([1, 1j])  # [N, 68]
+        stable = points[:, STABLE_POINTS]
         self._centre = stable.mean(1)
-        self._turn = np.full(len(stable), np.nan + 0j)
+        self._rotation_scale = np.full(len(stable), np.nan + 0j)
         known = np.flatnonzero(plan.usable)
         shapes = stable[known] - self._centre[known, None]
-        template = (shapes / _turn(shapes[0], shapes)[:, None]).mean(0)  # the first face, corrected by all
-        turn = _turn(template, shapes)
-        cell = np.median(plan.radius[known] / CELLS_PER_RADIUS / np.abs(turn))
-        self._turn[known] = turn * cell
-        mouth = (everything[known, MOUTH].mean(1) - self._centre[known]) / self._turn[known]
-        self._corner = np.median(mouth.real) - PATCH_WIDTH / 2 + 1j * (np.median(mouth.imag) - PATCH_CENTRE)
+        template = (shapes / fit_rotation_scale(shapes[0], shapes)[:, None]).mean(0)  # the first face, corrected by all
+        rotation_scale = fit_rotation_scale(template, shapes)
+        cell = np.median(plan.radius[known] / CELLS_PER_RADIUS / np.abs(rotation_scale))
+        self._rotation_scale[known] = rotation_scale * cell
+        mouth = (points[known, MOUTH].mean(1) - self._centre[known]) / self._rotation_scale[known]
+        self._patch_origin = np.median(mouth.real) - PATCH_WIDTH / 2 + 1j * (np.median(mouth.imag) - PATCH_CENTRE)
 
     def lip_samples(self, count: int) -> list[int]:
         """Up to `count` frames, in rising order, spread evenly over the lip openings from closed to open."""
-        by_opening = self._whole[np.argsort(lip_opening(self.points[self._whole]), kind="stable")]
+        by_opening = self._full_weight[np.argsort(lip_opening(self.points[self._full_weight]), kind="stable")]
         ranks = np.linspace(0, len(by_opening) - 1, min(count, len(by_opening)))
         return sorted(int(frame) for frame in by_opening[np.rint(ranks).astype(int)])
 
     def from_patch(self, frame: int) -> np.ndarray:
         """Affine matrix float64 [2, 3] from cells of the lip patch to pixels of a frame."""
-        turn, start = self._turn[frame], self._centre[frame] + self._turn[frame] * self._corner
-        return np.array([[turn.real, -turn.imag, start.real], [turn.imag, turn.real, start.imag]])
+        factor = self._rotation_scale[frame]
+        start = self._centre[frame] + factor * self._patch_origin
+        return np.array([[factor.real, -factor.imag, start.real], [factor.imag, factor.real, start.imag]])
 
     def masks(self, frame: int, box: CropBox, mouth_region_size: int) -> FaceMasks:
         """Masks of a frame at the network's size."""
@@ -118,7 +122,7 @@ def smooth_points(points: np.ndarray, shots: np.ndarray) -> np.ndarray:
     return np.where(known, total / np.maximum(weights, 1e-9), np.nan).astype(np.float32)
 
 
-def _turn(template: np.ndarray, shapes: np.ndarray) -> np.ndarray:
+def fit_rotation_scale(template: np.ndarray, shapes: np.ndarray) -> np.ndarray:
     """Rotation and scale, complex [N], that bring the centred template [P] nearest to centred shapes [N, P]."""
     return (shapes * template.conj()).sum(1) / (np.abs(template) ** 2).sum()
 
