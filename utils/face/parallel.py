@@ -1,4 +1,4 @@
-"""Faces of one video tracked in parts by several processes, to the very result of one pass over all of it.
+"""Track the faces of one video in parts, in several processes; the result equals that of a single pass.
 
 A part is tracked from its first frame on as if nothing came before. Trackers of two parts that agree in a frame find
 the same from there on, so that the part before is tracked a few frames further, to where the two agree; in the rare
@@ -27,7 +27,7 @@ class TrackedPart:
     Attributes:
         first: first frame.
         tracks: faces, in the order in which they were found.
-        states: where the tracker can be compared with another.
+        states: tracker states by frame, compared with those of the next part to find where the two agree.
         changes: of each frame, for the scene cuts, see ShotDetector.
         seam: checksums of the first and last frames.
     """
@@ -86,7 +86,7 @@ def track_part(parts: VideoParts, first: int, end: int) -> TrackedPart:
         detector.add(frame.luma)
         states.append(tracker.add(frame.luma))
     if last == len(parts.pts):
-        tracker.leave()
+        tracker.end_tracks()
     return TrackedPart(first, tracker.tracks, [state for state in states if state], detector.changes, seam)
 
 
@@ -112,7 +112,7 @@ def track_further(parts: VideoParts, state: TrackerState, following: TrackedPart
             if frame.index in known and reached.matches(known[frame.index]) is not None:
                 break
     if tracker.next_frame == len(parts.pts):
-        tracker.leave()
+        tracker.end_tracks()
     return TrackedPart(state.frame, tracker.tracks, states)
 
 

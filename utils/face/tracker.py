@@ -50,13 +50,18 @@ SEARCH_SIZES = (640, 1280, 2560)
 """Longer side in pixels of the image that is searched. The detector finds faces of at least 80 pixels; the larger sizes
 are slow and find small faces if there are no others."""
 MAX_ENLARGEMENT = 2.0
+"""Maximum factor by which a small image is enlarged for the search."""
 DEEP_SEARCH_SECONDS = 1.0
 """Time between two searches at the larger sizes while no face is known."""
 THUMBNAIL_SOURCE = 480
 """Longer side in pixels of the image that is tested for cuts."""
 NEW_FACE_SCORE = 0.0
+"""Minimum detector score of a new face."""
 KNOWN_FACE_SCORE = -0.6
+"""Minimum detector score of a face that is tracked: lower, to bridge poor frames."""
 MIN_OVERLAP = 0.3
+"""Minimum intersection over union of a detection with the tracked face to confirm it. A detection in the whole
+image that overlaps a tracked face by more than half of this is no new face."""
 MIN_FACE = 30
 """Smaller faces (side in pixels) are not followed."""
 CUT_DIFFERENCE = 20.0
@@ -177,8 +182,8 @@ class FaceTracker:
         """
         luma = np.ascontiguousarray(luma)
         fresh = self._frame == self._first_frame
-        if self._is_cut(luma):
-            self._leave_shot()
+        if self._store_thumbnail(luma):
+            self.end_tracks()
             fresh = True
         known = len(self._active)
         for track in list(self._active):
@@ -198,14 +203,14 @@ class FaceTracker:
 
         Frames without a face have a row with `success` false, as OpenFace writes them.
         """
-        self.leave()
+        self.end_tracks()
         return landmark_table(self.tracks, shots, self._frame, self._rate)
 
     def resume(self, state: TrackerState, luma: np.ndarray) -> None:
         """Go on from the state of another tracker and its frame, uint8 [H, W]; the tracks begin there, in its order."""
         luma = np.ascontiguousarray(luma)
-        self._first_frame = -1
-        self._is_cut(luma)
+        self._first_frame = -1  # the faces are known: no full search at the next frame
+        self._store_thumbnail(luma)  # the first one: there is none to compare it with
         self._luma, self._frame = luma, state.frame + 1
         for _, points in state.faces:
             track = FaceTrack(state.frame, points, points, state.frame)
@@ -217,24 +222,21 @@ class FaceTracker:
         """Number of the frame that `add` takes next."""
         return self._frame
 
-    def leave(self) -> None:
-        """End all tracks, as at the end of a video."""
-        self._leave_shot()
-
-    def _is_cut(self, luma: np.ndarray) -> bool:
-        step = max(1, max(luma.shape) // THUMBNAIL_SOURCE)  # averaging over all of a large frame takes milliseconds
-        sparse = np.ascontiguousarray(luma[::step, ::step])
-        before, self._thumbnail = self._thumbnail, cv2.resize(sparse, (32, 32), interpolation=cv2.INTER_AREA)
-        return before is not None and float(cv2.absdiff(before, self._thumbnail).mean()) > CUT_DIFFERENCE
-
-    def _leave_shot(self) -> None:
-        """Lose all faces, after a last check in the frame before this one."""
+    def end_tracks(self) -> None:
+        """End all tracks, as at a cut or at the end of the video, after a last check in the frame before this one."""
         for track in self._active:
             if track.pending:
                 score = self._score(self._luma, track.points)
                 if score > KNOWN_FACE_SCORE:
                     track.confirm(track.pending[-1][0], score)
         self._lose(self._active)
+
+    def _store_thumbnail(self, luma: np.ndarray) -> bool:
+        """Store the frame's thumbnail; return whether it differs from the previous one as at a cut."""
+        step = max(1, max(luma.shape) // THUMBNAIL_SOURCE)  # averaging over all of a large frame takes milliseconds
+        sparse = np.ascontiguousarray(luma[::step, ::step])
+        before, self._thumbnail = self._thumbnail, cv2.resize(sparse, (32, 32), interpolation=cv2.INTER_AREA)
+        return before is not None and float(cv2.absdiff(before, self._thumbnail).mean()) > CUT_DIFFERENCE
 
     def _lose(self, tracks: list[FaceTrack]) -> None:
         for track in list(tracks):
