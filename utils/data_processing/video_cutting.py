@@ -90,13 +90,13 @@ def resample_video(source: Path, target: Path, crf: int, run: RunJobs = run_here
         crf: H.264 quality.
         run: runs the jobs; the file does not depend on where they run.
     """
-    (frames,) = run(_keep, [(source, target)])
+    (frames,) = run(_link_if_ready, [(source, target)])
     if frames is None:
         frames = cut_video(source, WHOLE_VIDEO, target, TRAINING_RATE, crf, run)
     return StepResult(frames)
 
 
-def _keep(source: Path, target: Path) -> int | None:
+def _link_if_ready(source: Path, target: Path) -> int | None:
     """Link or copy a video that is an MP4 at 25 fps; returns its frames, or None if it has to be resampled."""
     reader = VideoReader(source)
     if reader.info.is_still:

@@ -140,7 +140,7 @@ def analyze_video(
         tracks = track_faces(reader, progress, timer)
         table, shots, count = tracks.table, tracks.shots, tracks.frame_count
         if cache is not None:
-            _keep(cache, tracks, reader)
+            _write_cache(cache, tracks, reader)
     else:
         shots, count = find_shots(reader, progress, timer)
         if landmark_path is not None:
@@ -165,13 +165,13 @@ def cache_landmarks(source: Path, landmark_dir: Path, progress: Progress, worker
     tracks = None
     if parts is not None:
         with contextlib.suppress(PartError):
-            tracks = _track_in_parts(parts, progress, workers)
+            tracks = _track_in_processes(parts, progress, workers)
     if tracks is None:
         tracks = track_faces(reader, progress)
-    _keep(landmark_cache(source, landmark_dir), tracks, reader)
+    _write_cache(landmark_cache(source, landmark_dir), tracks, reader)
 
 
-def _track_in_parts(parts: VideoParts, progress: Progress, workers: int) -> FaceTracks:
+def _track_in_processes(parts: VideoParts, progress: Progress, workers: int) -> FaceTracks:
     rate, count = float(parts.reader.info.rate), len(parts.pts)
     with local_executor(min(workers, len(parts.starts))) as executor:
 
@@ -186,7 +186,7 @@ def _track_in_parts(parts: VideoParts, progress: Progress, workers: int) -> Face
     return FaceTracks(shots, table_of_parts(parts, tracks, shots), count)
 
 
-def _keep(cache: Path, tracks: FaceTracks, reader: VideoReader) -> None:
+def _write_cache(cache: Path, tracks: FaceTracks, reader: VideoReader) -> None:
     if tracks.table.success.any():
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_openface_csv(cache, tracks.table, float(reader.info.rate))
@@ -203,8 +203,8 @@ def _read_cache(path: Path) -> LandmarkTable | None:
         return None
 
 
-def _list_faces(table: LandmarkTable, width: int) -> None:
-    """Log which faces there are, if there are several."""
+def _log_faces(table: LandmarkTable, width: int) -> None:
+    """Log the faces of a video, if there are several."""
     ids = np.unique(table.face_id[table.success])
     if len(ids) < 2:
         return
@@ -228,7 +228,7 @@ def _plan(
         raise NoFaceError(
             f"no face was found in {info.path}; use a video with a face seen from the front and at least 40 pixels high"
         )
-    _list_faces(table, info.width)
+    _log_faces(table, info.width)
     points = follow_face(table, count, shots, face)
     points = fill_gaps(points, shots, round(MAX_GAP_SECONDS * info.rate))
     plan = plan_crops(points, shots, info.width, info.height, float(info.rate), crop_radius)
