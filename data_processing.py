@@ -35,8 +35,8 @@ FOLDER_OPTIONS = {
     "crop_face": "crop_face_dir",
 }
 """Option of the folder that each step writes to."""
-MOST_CLUSTER_VIDEOS = 256
-"""Videos in work at a time on a Dask cluster."""
+MAX_CLUSTER_VIDEOS = 256
+"""Maximum number of videos processed at a time on a Dask cluster."""
 NAMES_FROM_FOLDER = {"extract_audio_feature": "audio_dir", "crop_face": "openface_landmark_dir"}
 """Steps that can start without videos, and the folder whose file names are used instead."""
 
@@ -144,7 +144,7 @@ def prepare_videos(sources: list["Source"], steps: list[str], data: DataSettings
     sources = sorted(sources, key=lambda source: file_size(source.video) if source.video else 0, reverse=True)
     steps = [step for step in steps if step != "generate_training_json"]
     # Threads that only wait for the processes. They end after those, which may be ended in the middle of their work.
-    threads = ThreadPoolExecutor(MOST_CLUSTER_VIDEOS if work.dask_scheduler else work.workers or usable_cores())
+    threads = ThreadPoolExecutor(MAX_CLUSTER_VIDEOS if work.dask_scheduler else work.workers or usable_cores())
     with threads, open_executor(work) as executor, tqdm(total=len(sources), unit="video") as bar:
 
         def prepare_one(source: "Source") -> Report:

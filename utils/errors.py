@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS = 4.0
 """Time for a script to clean up after SIGTERM or Ctrl-C before it is killed."""
 
-_LONGEST_LINE = 2000  # characters: a file may quote anything
+_MAX_LINE_LENGTH = 2000  # characters: a file may quote anything
 
 _ENVIRONMENT = {  # errors of the system that are no bugs of ours -> the way out
     errno.ENOSPC: "free some space or choose another disk",
@@ -215,7 +215,8 @@ def _print_line(text: str) -> None:
 
 def _shortened(text: str) -> str:
     """The text without its middle if it is very long; the end, which says what to do, stays."""
-    return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE // 2]} ... {text[-_LONGEST_LINE // 2 :]}"
+    half = _MAX_LINE_LENGTH // 2
+    return text if len(text) <= _MAX_LINE_LENGTH else f"{text[:half]} ... {text[-half:]}"
 
 
 def _open_standard_streams() -> None:

@@ -30,11 +30,11 @@ PRESET = "superfast"
 """Encoder preset. Slower ones only save disk space: at one CRF and 720p, veryfast takes 1.5 times as long, has half the
 size and 2 dB less PSNR. As the other steps read these files, they are encoded for fast decoding: 1.6 instead of 3.7 ms
 per frame, for 9 % more space."""
-SHORTEST_PIECE = 50
-"""Frames that are encoded in one piece at least: each piece begins with a key frame, which takes space."""
-FEW_PIECES = 16
-"""Fewer pieces are halved, so that no process waits long for the last one of another. A second half decodes the first,
-too, which takes a tenth of the time of encoding it."""
+MIN_PIECE_FRAMES = 50
+"""Minimum length of an encoded piece: each begins with a key frame, which takes space."""
+MIN_PIECES = 16
+"""If a video has fewer pieces, the long ones are halved, so that no process waits long for the last one of another. A
+second half also decodes the first, which takes a tenth of the time of encoding it."""
 
 
 def open_training_video(path: Path) -> VideoReader:
@@ -208,20 +208,20 @@ def _pieces(order: np.ndarray, parts: VideoParts) -> list[tuple[int, int, np.nda
     pieces: list[tuple[int, int, np.ndarray]] = []
     for start, end in parts.bounds:
         mine = order[(order >= start) & (order < end)]
-        if pieces and min(len(mine), len(pieces[-1][2])) < SHORTEST_PIECE:
+        if pieces and min(len(mine), len(pieces[-1][2])) < MIN_PIECE_FRAMES:
             pieces[-1] = pieces[-1][0], end + 1, np.concatenate([pieces[-1][2], mine])
         elif len(mine):
             pieces.append((start, end + 1, mine))
     start, _, mine = pieces[-1]
     pieces[-1] = start, int(mine[-1]) + 1, mine
-    if len(pieces) >= FEW_PIECES:
+    if len(pieces) >= MIN_PIECES:
         return pieces
     return [half for piece in pieces for half in _halves(*piece)]
 
 
 def _halves(start: int, end: int, order: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
     """A piece as two, if it is long enough."""
-    if len(order) < 2 * SHORTEST_PIECE:
+    if len(order) < 2 * MIN_PIECE_FRAMES:
         return [(start, end, order)]
     middle = int(order[len(order) // 2])
     before = order < middle

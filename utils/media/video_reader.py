@@ -48,7 +48,7 @@ _PICTURE_BRANDS = frozenset(("heic", "heix", "heim", "heis", "mif1", "avif"))
 PLAY_BYTES = 128 * 2**20
 PLAY_FRAMES = 256
 # Maximum number of frames decoded and dropped to reach one by seeking. x264 sets key frames at most 250 frames apart.
-LONGEST_APPROACH = 300
+MAX_APPROACH_FRAMES = 300
 
 
 @dataclass(frozen=True)
@@ -368,11 +368,11 @@ class _Cursor:
         self._next = 0
 
     def _seek(self, wanted: int) -> None:
-        """Stand at `wanted` or before it, at most LONGEST_APPROACH frames."""
+        """Seek to `wanted` or to at most MAX_APPROACH_FRAMES before it."""
         keys = self._index.keys[: bisect_right(self._index.keys, wanted)]
         # Some containers land one key frame late, so the ones before are tried too.
         for key in keys[:-4:-1]:
-            if wanted - key > LONGEST_APPROACH:
+            if wanted - key > MAX_APPROACH_FRAMES:
                 break
             if key == 0:
                 self.close()

@@ -114,7 +114,7 @@ def test_a_video_resampled_in_parts_is_that_resampled_in_one_piece(tmp_path, mon
         return run_here(function, jobs)
 
     monkeypatch.setattr(video_cutting, "find_parts", partial(find_parts, part_frames=20))
-    monkeypatch.setattr(video_cutting, "SHORTEST_PIECE", 10)
+    monkeypatch.setattr(video_cutting, "MIN_PIECE_FRAMES", 10)
     result = resample_video(source, parts, 12, run)
     assert jobs_of["_write_piece"] >= 3 and not jobs_of["_write_whole"]
     assert [path.name for path in parts.parent.iterdir()] == ["parts.mp4"]
@@ -133,10 +133,10 @@ def test_a_video_resampled_in_parts_is_that_resampled_in_one_piece(tmp_path, mon
 def test_few_pieces_are_halved_at_any_frame(tmp_path, monkeypatch):
     source = write_flashes(tmp_path / "source.mp4", 30, gop=30)
     monkeypatch.setattr(video_cutting, "find_parts", partial(find_parts, part_frames=20))
-    monkeypatch.setattr(video_cutting, "SHORTEST_PIECE", 5)
+    monkeypatch.setattr(video_cutting, "MIN_PIECE_FRAMES", 5)
     shown = []
     for few in (16, 0):
-        monkeypatch.setattr(video_cutting, "FEW_PIECES", few)
+        monkeypatch.setattr(video_cutting, "MIN_PIECES", few)
         parts = find_parts(VideoReader(source), 20)
         pieces = video_cutting._pieces(parts.timeline(Fraction(25)), parts)
         resample_video(source, tmp_path / "target.mp4", 12)

@@ -453,7 +453,7 @@ def test_play_of_what_cannot_be_sought_goes_through_a_temporary_copy(tmp_path, m
     if why == "no time stamps":
         path = make_video(tmp_path / "a.h264", [scene(i) for i in range(60)], options=PLAIN | {"g": "10"})
     else:
-        monkeypatch.setattr(video_reader, "LONGEST_APPROACH", 20)
+        monkeypatch.setattr(video_reader, "MAX_APPROACH_FRAMES", 20)
         path = make_video(tmp_path / "a.mp4", [scene(i) for i in range(60)], options=PLAIN | {"g": "1000"})
     expected = decoded(path)
     reader = VideoReader(path)
