@@ -1,4 +1,4 @@
-"""Option parsers of the scripts; an option's default and help stand in the settings.py that it steers.
+"""Option parsers of the scripts; an option's default and help are defined in the settings.py of the code it controls.
 
 parser.py           builds options from settings dataclasses, and fills these
 data_folders.py     default folders of the training data

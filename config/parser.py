@@ -1,7 +1,7 @@
 """Option parsers that are built from settings: dataclasses whose fields carry their option's help and checks.
 
-A script's options and the settings that they fill stand in one place, beside the code that the settings steer
-(utils.settings has `option`):
+A script's options and the settings that they fill are defined in one place, next to the code that the settings
+control (utils.settings has `option`):
 
     @dataclass(frozen=True)
     class EncoderSettings:
@@ -31,7 +31,7 @@ __all__ = ["ScriptParser", "join_detached_values", "make_settings", "option", "p
 
 
 def join_detached_values(arguments: Sequence[str]) -> list[str]:
-    """Mend `--option= some path`, the way command lines stand in the published README.
+    """Mend `--option= some path`, the form of the command lines in the published README.
 
     A shell splits such a value at its spaces and leaves `--option=` empty: join the words again.
     """
@@ -76,7 +76,7 @@ class ScriptParser(argparse.ArgumentParser):
         """Add the options of a settings dataclass as a group of the help text.
 
         Args:
-            title: of the group; options that name a group of their own stand in that one.
+            title: of the group; options that name a group of their own are listed in that one.
             settings: dataclass with fields made by `option`; other fields have no option of their own.
             names: fields to add, in this order; None: all.
             description: of the group, below its title.
@@ -152,7 +152,7 @@ def make_settings(settings: type[Settings], options: argparse.Namespace, **given
     """The dataclass `settings`, filled from the options of the same names.
 
     Args:
-        settings: dataclass; every field is an option of the parser that made `options`, or stands in `given`.
+        settings: dataclass; every field is an option of the parser that made `options`, or is in `given`.
         options: parsed options.
         **given: values that are not those of an option.
 

@@ -1,7 +1,7 @@
 """Option parsers of the training scripts.
 
-Type, default and help of an option stand in its settings dataclass, in dataset/settings.py or
-utils/training/settings.py; here stands which script has which settings, and the defaults that differ by script.
+The type, default and help of an option are defined in its settings dataclass (dataset/settings.py,
+utils/training/settings.py). This file says which script has which settings, and which defaults differ by script.
 """
 
 import argparse

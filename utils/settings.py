@@ -32,7 +32,7 @@ def option(
     Args:
         default: of the field and of the option; without one the option is required. A list is copied.
         help: text of the option, understood without its neighbours.
-        group: title of the help text's group that the option stands in, if not that of the other options of its class.
+        group: title of the option's group in the help text, if not that of its class.
         old: earlier names of the option, without dashes; they still work and print a hint.
         also: other names of the option, without dashes, that stay.
         **named: arguments of argparse's add_argument: type, choices, nargs, action ... A default of False makes a flag.

@@ -1,7 +1,7 @@
 """The page behind app.py.
 
 build.py          the Gradio app
-layout.py         components and where they stand
+layout.py         components and their positions
 handlers.py       what happens on upload, choice, dub and cancel
 session.py        what is kept of one browser window
 engine.py         calls the dubbing engine

@@ -1,4 +1,4 @@
-"""What stands where on the page."""
+"""Layout of the page."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass

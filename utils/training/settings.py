@@ -1,7 +1,7 @@
 """Settings of the training scripts, each with its option, default and help text.
 
-Without PyTorch: the scripts build their options from these dataclasses, and `--help` has to be instant. What to train
-on stands in dataset/settings.py; which script has which of the settings, in config/training.py.
+Without PyTorch: the scripts build their options from these dataclasses, and `--help` has to be instant. The options of
+the training data are defined in dataset/settings.py; config/training.py says which script has which settings.
 """
 
 import argparse
