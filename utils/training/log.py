@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -22,19 +22,25 @@ class TrainingLog:
         folder: result folder of the training.
         step: that the training continues from; records of later steps, of an interrupted process, are removed.
         tensorboard: write for TensorBoard as well.
+        enabled: False writes and reads nothing, as in the processes of a distributed training but the main one.
 
     Attributes:
         last_kinds: kinds of the records that an earlier process has written at `step`.
     """
 
-    def __init__(self, folder: Path, step: int, tensorboard: bool = False):
+    def __init__(self, folder: Path, step: int, tensorboard: bool = False, *, enabled: bool = True):
         self._path = folder / LOG_NAME
         self.last_kinds: set[str] = set()
+        self._file: TextIO | None = None
+        self._writer: Any = None
+        if not enabled:
+            return
         self._cut(step)
         if self._path.is_symlink():
             self._path.unlink()  # a log is never written into a file of another folder
         self._file = self._path.open("a", encoding="utf-8")
-        self._writer = _open_tensorboard(folder / "tensorboard", step) if tensorboard else None
+        if tensorboard:
+            self._writer = _open_tensorboard(folder / "tensorboard", step)
 
     def _cut(self, step: int) -> None:
         if not self._path.exists():
@@ -54,6 +60,8 @@ class TrainingLog:
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Add a record; numbers go to TensorBoard as KIND/NAME."""
+        if self._file is None:
+            return
         record = {"kind": kind, "step": step, "time": round(time.time(), 3)} | values
         self._file.write(json.dumps(record, default=str) + "\n")
         self._file.flush()
@@ -69,7 +77,8 @@ class TrainingLog:
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._writer is not None:
             self._writer.close()
 

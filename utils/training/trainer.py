@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -279,7 +278,7 @@ class Trainer:
         log.write("train", self.state.step, values)
         return {name: f"{value:.3g}" for name, value in means.items()}
 
-    def _report_missing(self, log: "TrainingLog | _NoLog") -> bool:
+    def _report_missing(self, log: TrainingLog) -> bool:
         """Whether an earlier process ended between the checkpoint of an epoch and the report on it; the same in all."""
         missing = False
         if self.state.step_in_epoch == 0 and "checkpoint" in log.last_kinds:
@@ -357,22 +356,6 @@ class Trainer:
             log.write("checkpoint", state.step, {"path": str(path)})
         self.dist_info.barrier()
 
-    def _open_log(self) -> "TrainingLog | _NoLog":
-        if not self.dist_info.is_main:
-            return _NoLog()
-        return TrainingLog(self.settings.result_path, self.state.step, self.settings.tensorboard)
-
-
-class _NoLog:
-    """The log of the processes other than the main one."""
-
-    last_kinds: frozenset[str] = frozenset()
-
-    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Do nothing."""
-
-    def image(self, name: str, step: int, image: np.ndarray) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
+    def _open_log(self) -> TrainingLog:
+        settings, enabled = self.settings, self.dist_info.is_main
+        return TrainingLog(settings.result_path, self.state.step, settings.tensorboard, enabled=enabled)

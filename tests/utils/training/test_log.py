@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+import numpy as np
 import pytest
 
 from utils.training.log import TrainingLog
@@ -15,6 +16,17 @@ def test_without_tensorboard_the_log_goes_on(tmp_path, caplog):
     log.close()
     assert "not installed" in caplog.text
     assert json.loads((tmp_path / "log.jsonl").read_text())["loss"] == 0.5
+
+
+def test_a_log_that_is_not_enabled_writes_and_removes_nothing(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"kind": "train", "step": 2}\n')
+    log = TrainingLog(tmp_path, 1, tensorboard=True, enabled=False)
+    log.write("train", 1, {"loss": 0.5})
+    log.image("pictures/train", 1, np.zeros((2, 2, 3), np.uint8))
+    log.close()
+    assert not log.last_kinds and path.read_text() == '{"kind": "train", "step": 2}\n'
+    assert [file.name for file in tmp_path.iterdir()] == ["log.jsonl"]
 
 
 def test_a_resumed_log_forgets_what_was_not_kept(tmp_path):
