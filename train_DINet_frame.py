@@ -30,16 +30,14 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     Raises:
         UserError: data, weights or options that do not fit.
     """
-    import torch
-
     from dataset.loading import open_training_data
     from dataset.samples import FrameSamples
     from dataset.settings import LoadingSettings
     from utils.face.crop_geometry import mouth_region
     from utils.training import pretrained, settings
-    from utils.training.build import make_dinet_networks
+    from utils.training.build import make_training_networks
     from utils.training.dinet_step import FrameStep
-    from utils.training.networks import TrainingNetworks, check_sizes
+    from utils.training.networks import check_sizes
     from utils.training.trainer import Trainer
     from utils.training.vgg_weights import load_perceptual_network
 
@@ -69,14 +67,8 @@ def train(options: argparse.Namespace, dist_info: "DistInfo", device: "torch.dev
     metadata = pretrained.make_metadata(loading.mouth_region_size, data.kind, sizes.feature_channel, frozen)
 
     # Networks and losses: a call of the step is one step of the training
-    torch.manual_seed(loading.seed)
-    networks = TrainingNetworks(
-        make_dinet_networks(sizes, data.kind.channels, max_audio_norm=metadata.max_audio_norm),
-        {"net_g": dinet.lr_g, "net_dI": dinet.lr_dI},
-        make_settings(settings.OptimisationSettings, options, weight_decay=0.0),
-        dist_info,
-        device,
-    )
+    optimisation = make_settings(settings.OptimisationSettings, options, weight_decay=0.0)
+    networks = make_training_networks(sizes, dinet, optimisation, metadata, loading.seed, dist_info, device)
     step = FrameStep(
         networks,
         mouth_region(loading.mouth_region_size),

@@ -9,7 +9,7 @@ step.py               what all steps have in common
 trainer.py            the loop: epochs, checkpoints, resuming, reports on held-out data
 optimizer.py          optimizer step, mixed precision, learning-rate schedule
 networks.py           networks with their optimizers, EMA and DistributedDataParallel
-build.py              generator and discriminators of the DINet stages
+build.py              generator and discriminators of the DINet stages, and their learning rates
 pretrained.py         weights that a training starts from, or holds frozen in a loss
 vgg_weights.py        weights of the perceptual loss
 checkpoint_folder.py  checkpoints in the result folder: names, newest, how many to keep

@@ -1,13 +1,48 @@
-"""The networks that are trained together in the DINet stages."""
+"""The networks that are trained together in the DINet stages: generator and discriminators."""
 
 from types import MethodType
 
+import torch
 from torch import nn
 
 from models.dinet import FEATURE_CHANNELS, DINet
 from models.discriminator import Discriminator
 from models.losses import CLIP_FRAMES
-from utils.training.settings import NetworkSettings
+from utils.checkpoints import Metadata
+from utils.distributed import DistInfo
+from utils.training.networks import TrainingNetworks
+from utils.training.settings import DINetSettings, NetworkSettings, OptimisationSettings
+
+
+def make_training_networks(
+    sizes: NetworkSettings,
+    dinet: DINetSettings,
+    optimisation: OptimisationSettings,
+    metadata: Metadata,
+    seed: int,
+    dist_info: DistInfo,
+    device: torch.device,
+    clip: bool = False,
+) -> TrainingNetworks:
+    """The networks of a DINet stage, ready to be trained.
+
+    Args:
+        sizes: sizes, and what is frozen.
+        dinet: learning rates: lr_g of the generator, lr_dI of the discriminators.
+        optimisation: see OptimisationSettings.
+        metadata: channels of the speech features, and the limit of net_g's audio embeddings.
+        seed: sets PyTorch's random state, from which the initial weights are drawn.
+        dist_info: of the distributed training.
+        device: where to train.
+        clip: make the clip discriminator net_dV, too.
+
+    Raises:
+        UserError: mixed precision that the device cannot do.
+    """
+    torch.manual_seed(seed)
+    networks = make_dinet_networks(sizes, metadata.audio_channel, clip, metadata.max_audio_norm)
+    rates = {name: dinet.lr_g if name == "net_g" else dinet.lr_dI for name in networks}
+    return TrainingNetworks(networks, rates, optimisation, dist_info, device)
 
 
 def make_dinet_networks(

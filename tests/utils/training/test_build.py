@@ -1,11 +1,13 @@
-"""Parts of the generator that are frozen in a training."""
+"""The networks of a DINet training: learning rates, the seed, and parts of the generator that are frozen."""
 
 import copy
 
 import torch
 
-from utils.training.build import make_dinet_networks
-from utils.training.settings import NetworkSettings
+from utils.checkpoints import Metadata
+from utils.distributed import DistInfo
+from utils.training.build import make_dinet_networks, make_training_networks
+from utils.training.settings import DINetSettings, NetworkSettings, OptimisationSettings
 
 
 def test_a_frozen_audio_encoder_stays_as_it_is():
@@ -36,3 +38,21 @@ def test_frozen_norms_keep_their_statistics_and_learn_the_rest():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert network.out_conv[0].norm.weight.grad is not None and network.out_conv[0].conv.weight.grad is not None
     assert network.training and not network.out_conv[0].norm.training
+
+
+def test_a_seed_makes_the_networks_and_each_has_its_learning_rate():
+    sizes = NetworkSettings(feature_channel=16, D_num_blocks=2, D_block_expansion=8)
+    metadata = Metadata(audio_channel=29, max_audio_norm=3.0)
+    settings = sizes, DINetSettings(lr_g=0.5, lr_dI=0.25), OptimisationSettings(), metadata
+
+    def make(seed: int, clip: bool = False):
+        return make_training_networks(*settings, seed, DistInfo(), torch.device("cpu"), clip=clip)
+
+    def weights(networks):
+        return torch.cat([value.flatten().float() for value in networks.modules["net_g"].state_dict().values()])
+
+    one = make(1)
+    assert one.modules["net_g"].max_audio_norm == 3
+    assert torch.equal(weights(one), weights(make(1))) and not torch.equal(weights(one), weights(make(2)))
+    assert one.set_learning_rates(1.0) == {"net_g": 0.5, "net_dI": 0.25}
+    assert make(1, clip=True).set_learning_rates(1.0) == {"net_g": 0.5, "net_dI": 0.25, "net_dV": 0.25}
