@@ -16,6 +16,7 @@ from typing import NoReturn
 
 logger = logging.getLogger(__name__)
 
+RETRY_SECONDS = 0.01
 GRACE_SECONDS = 4.0
 """Time for a script to clean up after SIGTERM or Ctrl-C before it is killed."""
 
@@ -241,6 +242,8 @@ class _Interruption:
         self._before: dict[int, object] = {}
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
             self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._hook = sys.unraisablehook
+        sys.unraisablehook = self._take_again
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if self.status:
@@ -251,6 +254,16 @@ class _Interruption:
         timer.start()
         raise KeyboardInterrupt
 
+    def _take_again(self, ignored: "sys.UnraisableHookArgs") -> None:
+        """Deliver a signal again that arrived where Python ignores exceptions, as in a destructor."""
+        if self.status and isinstance(ignored.exc_value, KeyboardInterrupt):
+            number, self.status = self.status - 128, 0
+            timer = threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), number))
+            timer.daemon = True
+            timer.start()
+        else:
+            self._hook(ignored)
+
     def end(self) -> NoReturn:
         """Print that the program was interrupted, and end it without waiting for its threads."""
         _print_line(f"interrupted ({signal.Signals(self.status - 128).name})")
@@ -260,6 +273,7 @@ class _Interruption:
 
     def restore(self) -> None:
         """Restore the signal handlers that were set before."""
+        sys.unraisablehook = self._hook
         if not self.status:
             for number, handler in self._before.items():
                 signal.signal(number, handler)

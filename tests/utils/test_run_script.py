@@ -42,6 +42,22 @@ run_script(main)
     assert (tmp_path / "cleaned").exists()
 
 
+def test_a_signal_in_a_destructor_is_not_lost():
+    code = """
+class Slow:
+    def __del__(self):
+        print("ready", flush=True); time.sleep(1)
+def main():
+    Slow()
+    time.sleep(20)
+run_script(main)
+"""
+    start = time.monotonic()
+    ended = run(code, start_signal=signal.SIGTERM)
+    assert (ended.returncode, ended.stderr.strip()) == (143, "-c: interrupted (SIGTERM)")
+    assert time.monotonic() - start < 4  # before it would be killed
+
+
 def test_a_script_that_does_not_unwind_ends_in_five_seconds():
     code = """
 def main():
