@@ -136,7 +136,7 @@ class FrameStep(TrainingStep):
         self.optimizer_steps["net_g"](torch.stack([loss.float() for loss in losses.values()]).sum())
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _image_losses(self, fake: torch.Tensor, real: torch.Tensor, unpaired: torch.Tensor | None) -> Losses:
+    def _image_losses(self, fake: torch.Tensor, real: torch.Tensor, unpaired: torch.Tensor | None = None) -> Losses:
         """Losses against target images; `unpaired` [B] are those that have none for lips and chin, None: no one.
 
         The lip loss alone does not hold a face together: on strong vowels nose and beard vanished. Therefore unpaired
