@@ -14,6 +14,7 @@ def run_fuzz(*options: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_forty_odd_inputs_end_in_one_line_or_a_right_result():
     run_fuzz("--count", "40", "--seed", "0", "--script", "inference", "export_weights")
 

@@ -110,7 +110,7 @@ def test_dub_of_a_real_clip(name, clips_dir, landmark_dir, tmp_path):
         ("hdtf_man_glasses_512.mp4", "face"),
         ("hdtf_man_glasses_512.mp4", "feather"),
         ("hdtf_man_glasses_512.mp4", "hard"),
-        ("studio_actor_1080p_30fps.mp4", "face"),
+        pytest.param("studio_actor_1080p_30fps.mp4", "face", marks=pytest.mark.slow),
     ],
 )
 def test_an_unchanged_mouth_gives_back_the_source(name, blend, clips_dir, landmark_dir, tmp_path):

@@ -65,6 +65,7 @@ def test_all_rows_and_metrics_share_one_pass_over_each_video(given, models, land
         assert np.isfinite(score.values["lse_d"]) and np.isfinite(score.values["sync_confidence"])
 
 
+@pytest.mark.slow
 def test_rows_that_are_scored_together_have_the_figures_of_rows_scored_alone(given, models, landmark_dir):
     together = Evaluator(models, landmark_dir).score_rows(given)
     for row, score in zip(given, together, strict=True):
