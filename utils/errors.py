@@ -17,6 +17,7 @@ from typing import NoReturn
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.01
+"""After this time, a signal that Python ignored is delivered again."""
 GRACE_SECONDS = 4.0
 """Time for a script to clean up after SIGTERM or Ctrl-C before it is killed."""
 

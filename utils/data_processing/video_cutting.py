@@ -1,12 +1,11 @@
 """Videos made from videos: resampled to the rate of training, or cut into parts."""
 
 import logging
+import operator
 import os
 import shutil
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from utils.media.video_writer import EncoderSettings, VideoWriter
 
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
 
 AUDIO_RATE = 48000
 """Sampling rate in Hz of the audio in videos made here, enough for all that is audible."""
@@ -184,18 +182,15 @@ def _write_in_parts(parts: VideoParts, span: TimeSpan, target: Path, rate: Fract
     begin, end = first / rate, last / rate
     folder.mkdir(exist_ok=True)
     try:
-        sound, *seams = run(_call, [(_write_sound, parts.reader, begin, end, folder / "sound.wav"), *write_pieces])
+        sound, *seams = run(
+            operator.call, [(_write_sound, parts.reader, begin, end, folder / "sound.wav"), *write_pieces]
+        )
         check_seams(seams)
         counts = [len(order) for _, _, order in pieces]
         run(join_videos, [(paths, counts, target, rate, sound, float(end - begin))])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return last - first
-
-
-def _call(function: Callable[..., Result], *arguments: object) -> Result:
-    """Jobs of several functions as jobs of one."""
-    return function(*arguments)
 
 
 def _pieces(order: np.ndarray, parts: VideoParts) -> list[tuple[int, int, np.ndarray]]:

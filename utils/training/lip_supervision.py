@@ -21,9 +21,9 @@ class LipSupervision:
     """Compares lip opening and width, predicted from the generated mouth, with a target.
 
     The target is what the regressor predicts from the true mouth, plus an offset where the lips should differ from the
-    true ones: because a sample is driven by another sample's audio (its lips and chin have no target image then, only
-    this loss, the GAN loss and the sync loss apply to them), or because the motion is amplified. Such a target is
-    limited to lips that exist.
+    true ones: because a sample is driven by another sample's audio (its lips and chin have no target image then; this
+    loss, the GAN and sync losses and a comparison of textures train them), or because the motion is amplified. Such a
+    target is limited to lips that exist.
 
     Args:
         settings: resolved; see LipSupervisionSettings.

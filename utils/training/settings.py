@@ -321,8 +321,8 @@ class LipSupervisionSettings:
         type=fraction,
         old=["swap_speech"],
         group=SMALL_DATA,
-        help="fraction of each batch (rounded down, per process) that is driven by another sample's audio; the "
-        f"lip, GAN and sync losses alone train those lips; None: "
+        help="fraction of each batch (rounded down, per process) that is driven by another sample's audio: its lips "
+        "have no target image, only the lip, GAN and sync losses and a comparison of textures train them; None: "
         f"{DEFAULT_UNPAIRED_AUDIO:g} with --lip_supervision, else 0",
     )
 
