@@ -45,6 +45,9 @@ def usable_cores() -> int:
 def local_executor(workers: int) -> Iterator[Executor]:
     """A pool of processes that die with this one, also if it is killed."""
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
+    # Start all processes now: Python before 3.12.1 prints a traceback if one dies while another is being started.
+    for _ in range(workers):
+        executor.submit(os.getpid)
     try:
         yield executor
     except BaseException:
