@@ -132,152 +132,168 @@ def data_steps(options: argparse.Namespace) -> list[Step]:
 
 def training_steps(options: argparse.Namespace, video_count: int) -> list[Step]:
     """The trainings, the average and the export, for a training set of so many videos."""
-    profile = PROFILES[options.device]
-    mouth = options.mouth_region_size or profile.mouth
-    work, result = options.work_dir, options.result_dir
-    landmarks = [str(data_folder(options, "train") / "landmarks")]
-    unaligned, aligned = (data_folder(options, "train") / name for name in ("training.json", "aligned.json"))
-    common = ["--resume", "--device", options.device]
-    if options.val_videos is not None:
-        common += ["--val_data", str(data_folder(options, "val") / "training.json")]
-        landmarks.append(str(data_folder(options, "val") / "landmarks"))
+    trainings = Trainings(options, video_count)
+    return [*trainings.lip_networks(), *trainings.frame_stages(), trainings.clip_stage(), *trainings.exports()]
 
-    def course(samples: float, batch_size: int, epochs: int, decaying: int, folder: str) -> list[str]:
-        per_video = max(1, math.ceil(samples * options.length / (epochs * video_count)), -(-batch_size // video_count))
+
+class Trainings:
+    """The steps of training_steps. `encoder` and `reader` are the audio encoder and the mouth reader they train."""
+
+    def __init__(self, options: argparse.Namespace, video_count: int):
+        self._options, self._video_count = options, video_count
+        self._profile = PROFILES[options.device]
+        self._mouth = options.mouth_region_size or self._profile.mouth
+        self.encoder = self._newest("audio_encoder", "audio_encoder", LIP_EPOCHS)
+        self.reader = self._newest("mouth_reader", "mouth_reader", LIP_EPOCHS)
+        train = data_folder(options, "train")
+        self._unaligned, self._aligned = train / "training.json", train / "aligned.json"
+        self._train_landmarks = str(train / "landmarks")
+        landmarks = [self._train_landmarks]
+        self._common = ["--resume", "--device", options.device]
+        if options.val_videos is not None:
+            val = data_folder(options, "val")
+            self._common += ["--val_data", str(val / "training.json")]
+            landmarks.append(str(val / "landmarks"))
+        self._lips = ["--openface_landmark_dir", *landmarks, "--hold_out", "0.05"]
+        self._lips += ["--val_samples", str(self._profile.lip_val_samples)]
+        self._generator = [
+            *("--augment", "color", "--augment_audio", "--length_power", "0.5", "--freeze_audio_encoder"),
+            *("--still_references", "0.25"),
+            *("--D_block_expansion", "16", "--D_max_features", "64", "--clip_grad", "1", *self._profile.speed),
+            *("--val_samples", str(self._profile.val_samples)),
+        ]
+        self._picture = [
+            *("--lamb_l1", "3", "--lamb_mouth", "10", "--lip_focus", "4", "--lamb_perception", "5"),
+            *("--perception_region", "mouth", "--perceptual_weights", str(options.perceptual_weights)),
+        ]
+        self._gan = ["--lamb_gan", "0.1", "--lr_dI", "2e-4"]
+        self._follow = [
+            *("--pretrained_mouth_reader_path", self.reader, "--lamb_lips", "1"),
+            *("--pretrained_audio2lip_path", self.encoder, "--lip_amplitude", "2.5"),
+        ]
+
+    def lip_networks(self) -> list[Step]:
+        """Audio encoder, alignment of speech and lips by a rough one, mouth reader."""
+        profile = self._profile
+        rough_encoder = self._newest("audio_encoder_rough", "audio_encoder", LIP_EPOCHS)
+        align = [
+            *("--train_data", str(self._unaligned), "--audio_encoder", rough_encoder),
+            *("--json_path", str(self._aligned), "--openface_landmark_dir", self._train_landmarks),
+        ]
+        reader = [
+            *(*self._common, *self._course(profile.reader_samples, 32, LIP_EPOCHS, 3, "mouth_reader"), *self._lips),
+            *("--train_data", str(self._aligned), "--augment", "--length_power", "0.5", "--cache", "ram"),
+        ]
+        return [
+            self._audio_encoder("audio_encoder_rough", self._unaligned, profile.encoder_samples // 2),
+            Step("align", "asserts/demo/align_speech.py", tuple(align)),
+            self._audio_encoder("audio_encoder", self._aligned, profile.encoder_samples),
+            Step("mouth_reader", "train_mouth_reader.py", tuple(reader)),
+        ]
+
+    def frame_stages(self) -> list[Step]:
+        """Coarse; fine; lips that follow any speech; sharp."""
+        profile, picture, follow = self._profile, self._picture, self._follow
+        plain = ["--lamb_gan", "0", "--lamb_perception", "0", "--lamb_l1", "10", "--lamb_mouth", "10"]
+        return [
+            self._frame_stage(
+                "frame_coarse",
+                profile.coarse_frames,
+                0,
+                profile.coarse_mouth,
+                *("--feature_channel", str(profile.feature_channel), "--pretrained_audio_path", self.encoder),
+                *("--lr_g", "5e-4", "--ema", "0.99", *plain),
+            ),
+            self._frame_stage(
+                "frame_fine",
+                profile.fine_frames,
+                0,
+                self._mouth,
+                *(*self._finer("frame_coarse"), "--lr_g", "3e-4", "--ema", "0.99", *picture, "--lamb_gan", "0"),
+                *("--pretrained_mouth_reader_path", self.reader, "--lamb_lips", "0.5"),
+            ),
+            self._frame_stage(
+                "frame_lips",
+                profile.lip_frames,
+                0,
+                self._mouth,
+                *(*self._finer("frame_fine"), "--freeze_norms", "--lr_g", "2e-4", "--ema", "0.99", *picture),
+                *("--lamb_gan", "0", *follow, "--unpaired_audio", "0.5"),
+            ),
+            self._frame_stage(
+                "frame_final",
+                profile.final_frames,
+                EPOCHS - 4,
+                self._mouth,
+                *(*self._finer("frame_lips"), "--freeze_norms", "--lr_g", "2e-4", "--ema", "0.99", *picture),
+                *(*self._gan, *follow, "--unpaired_audio", "0.34"),
+            ),
+        ]
+
+    def clip_stage(self) -> Step:
+        """Clips of five frames."""
+        batch_size = self._profile.clip_batch_size
+        arguments = [
+            *("--train_data", str(self._aligned), *self._common),
+            *self._course(self._profile.clip_frames / 5, batch_size, EPOCHS, 6, "clip"),
+            *(*self._generator, "--mouth_region_size", str(self._mouth)),
+            *("--pretrained_frame_DINet_path", self._newest("frame_final"), "--freeze_norms"),
+            *("--lr_g", "1e-4", "--ema", "0.99", "--lamb_syncnet_perception", "0"),
+            *(*self._picture, *self._gan, *self._follow, "--unpaired_audio", "0.34"),
+        ]
+        return Step("clip", "train_DINet_clip.py", tuple(arguments))
+
+    def exports(self) -> list[Step]:
+        """The mean of the last frame stage and the clip stage, and the lip networks, as weights without training."""
+        result = self._options.result_dir
+        average = [
+            *("--checkpoint", self._newest("frame_final"), "--average_with", self._newest("clip")),
+            *("--shares", "1", "1", "--result_path", str(result / "DINet_demo.pth")),
+        ]
+        lip_networks = {"audio_encoder": self.encoder, "mouth_reader": self.reader}
+        return [
+            Step("average", "export_weights.py", tuple(average)),
+            *(
+                Step(
+                    f"export_{name}",
+                    "export_weights.py",
+                    ("--checkpoint", path, "--result_path", str(result / f"{name}.pth")),
+                )
+                for name, path in lip_networks.items()
+            ),
+        ]
+
+    def _audio_encoder(self, name: str, data: Path, samples: int) -> Step:
+        lengths = self._course(samples, 96, LIP_EPOCHS, 3, name)
+        arguments = [*self._common, *lengths, "--train_data", str(data), *self._lips]
+        return Step(name, "train_audio_encoder.py", (*arguments, "--augment_audio", "--length_power", "0.7"))
+
+    def _frame_stage(self, name: str, count: int, decaying: int, size: int, *more: str) -> Step:
+        """A stage on so many frames, the learning rate falling in the last `decaying` epochs."""
+        frames = self._profile.frames_per_sample
+        lengths = self._course(count / frames, self._profile.batch_size, EPOCHS, decaying, name)
+        arguments = ["--train_data", str(self._aligned), *self._common, *lengths, *self._generator]
+        arguments += ["--frames_per_sample", str(frames), "--mouth_region_size", str(size)]
+        return Step(name, "train_DINet_frame.py", (*arguments, *more))
+
+    def _course(self, samples: float, batch_size: int, epochs: int, decaying: int, folder: str) -> list[str]:
+        """Options of a training's length and of where its checkpoints go."""
+        videos = self._video_count
+        per_video = math.ceil(samples * self._options.length / (epochs * videos))
+        per_video = max(1, per_video, math.ceil(batch_size / videos))
         return [
             *("--batch_size", str(batch_size), "--augment_num", str(per_video)),
             *("--non_decay", str(epochs - decaying), "--decay", str(decaying)),
-            *("--checkpoint", "1", "--keep", "2", "--result_path", str(work / folder)),
+            *("--checkpoint", "1", "--keep", "2", "--result_path", str(self._options.work_dir / folder)),
         ]
 
-    def newest(folder: str, prefix: str = "netG", epochs: int = EPOCHS) -> str:
-        return str(work / folder / f"{prefix}_model_epoch_{epochs}.pth")
+    def _newest(self, folder: str, prefix: str = "netG", epochs: int = EPOCHS) -> str:
+        """The checkpoint that a training ends with."""
+        return str(self._options.work_dir / folder / f"{prefix}_model_epoch_{epochs}.pth")
 
-    lips = ["--openface_landmark_dir", *landmarks, "--hold_out", "0.05"]
-    lips += ["--val_samples", str(profile.lip_val_samples)]
-    rough_encoder, encoder, reader = (
-        newest(folder, prefix, LIP_EPOCHS)
-        for folder, prefix in (
-            ("audio_encoder_rough", "audio_encoder"),
-            ("audio_encoder", "audio_encoder"),
-            ("mouth_reader", "mouth_reader"),
-        )
-    )
-    frames, batch = profile.frames_per_sample, profile.batch_size
-    generator = [
-        *("--augment", "color", "--augment_audio", "--length_power", "0.5", "--freeze_audio_encoder"),
-        *("--still_references", "0.25"),
-        *("--D_block_expansion", "16", "--D_max_features", "64", "--clip_grad", "1", *profile.speed),
-        *("--val_samples", str(profile.val_samples)),
-    ]
-    frame = [*generator, "--frames_per_sample", str(frames)]
-    picture = [
-        *("--lamb_l1", "3", "--lamb_mouth", "10", "--lip_focus", "4", "--lamb_perception", "5"),
-        *("--perception_region", "mouth", "--perceptual_weights", str(options.perceptual_weights)),
-    ]
-    gan = ["--lamb_gan", "0.1", "--lr_dI", "2e-4"]
-    follow = [
-        *("--pretrained_mouth_reader_path", reader, "--lamb_lips", "1"),
-        *("--pretrained_audio2lip_path", encoder, "--lip_amplitude", "2.5"),
-    ]
-    plain = ["--lamb_gan", "0", "--lamb_perception", "0", "--lamb_l1", "10", "--lamb_mouth", "10"]
-
-    def audio_encoder(name: str, data: Path, samples: int) -> Step:
-        arguments = [*common, *course(samples, 96, LIP_EPOCHS, 3, name), "--train_data", str(data), *lips]
-        return Step(name, "train_audio_encoder.py", (*arguments, "--augment_audio", "--length_power", "0.7"))
-
-    def frame_stage(name: str, count: int, decaying: int, size: int, *more: str) -> Step:
-        lengths = course(count / frames, batch, EPOCHS, decaying, name)
-        arguments = ["--train_data", str(aligned), *common, *lengths, *frame]
-        return Step(name, "train_DINet_frame.py", (*arguments, "--mouth_region_size", str(size), *more))
-
-    def finer(folder: str) -> list[str]:
-        return ["--coarse2fine", "--coarse_model_path", newest(folder)]
-
-    return [
-        audio_encoder("audio_encoder_rough", unaligned, profile.encoder_samples // 2),
-        Step(
-            "align",
-            "asserts/demo/align_speech.py",
-            (
-                *("--train_data", str(unaligned), "--audio_encoder", rough_encoder, "--json_path", str(aligned)),
-                *("--openface_landmark_dir", str(data_folder(options, "train") / "landmarks")),
-            ),
-        ),
-        audio_encoder("audio_encoder", aligned, profile.encoder_samples),
-        Step(
-            "mouth_reader",
-            "train_mouth_reader.py",
-            (
-                *(*common, *course(profile.reader_samples, 32, LIP_EPOCHS, 3, "mouth_reader"), *lips),
-                *("--train_data", str(aligned), "--augment", "--length_power", "0.5", "--cache", "ram"),
-            ),
-        ),
-        frame_stage(
-            "frame_coarse",
-            profile.coarse_frames,
-            0,
-            profile.coarse_mouth,
-            *("--feature_channel", str(profile.feature_channel), "--pretrained_audio_path", encoder, "--lr_g", "5e-4"),
-            *("--ema", "0.99", *plain),
-        ),
-        frame_stage(
-            "frame_fine",
-            profile.fine_frames,
-            0,
-            mouth,
-            *(*finer("frame_coarse"), "--lr_g", "3e-4", "--ema", "0.99", *picture, "--lamb_gan", "0"),
-            *("--pretrained_mouth_reader_path", reader, "--lamb_lips", "0.5"),
-        ),
-        frame_stage(
-            "frame_lips",
-            profile.lip_frames,
-            0,
-            mouth,
-            *(*finer("frame_fine"), "--freeze_norms", "--lr_g", "2e-4", "--ema", "0.99", *picture, "--lamb_gan", "0"),
-            *(*follow, "--unpaired_audio", "0.5"),
-        ),
-        frame_stage(
-            "frame_final",
-            profile.final_frames,
-            EPOCHS - 4,
-            mouth,
-            *(*finer("frame_lips"), "--freeze_norms", "--lr_g", "2e-4", "--ema", "0.99", *picture, *gan),
-            *(*follow, "--unpaired_audio", "0.34"),
-        ),
-        Step(
-            "clip",
-            "train_DINet_clip.py",
-            (
-                *(
-                    "--train_data",
-                    str(aligned),
-                    *common,
-                    *course(profile.clip_frames / 5, profile.clip_batch_size, EPOCHS, 6, "clip"),
-                    *generator,
-                ),
-                *("--mouth_region_size", str(mouth), "--pretrained_frame_DINet_path", newest("frame_final")),
-                *("--freeze_norms", "--lr_g", "1e-4", "--ema", "0.99", "--lamb_syncnet_perception", "0"),
-                *(*picture, *gan, *follow, "--unpaired_audio", "0.34"),
-            ),
-        ),
-        Step(
-            "average",
-            "export_weights.py",
-            (
-                *("--checkpoint", newest("frame_final"), "--average_with", newest("clip"), "--shares", "1", "1"),
-                *("--result_path", str(result / "DINet_demo.pth")),
-            ),
-        ),
-        *(
-            Step(
-                f"export_{name}",
-                "export_weights.py",
-                ("--checkpoint", path, "--result_path", str(result / f"{name}.pth")),
-            )
-            for name, path in (("audio_encoder", encoder), ("mouth_reader", reader))
-        ),
-    ]
+    def _finer(self, folder: str) -> list[str]:
+        """Options that start a frame stage from the one before."""
+        return ["--coarse2fine", "--coarse_model_path", self._newest(folder)]
 
 
 def data_folder(options: argparse.Namespace, name: str) -> Path:
