@@ -4,7 +4,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,111 +18,34 @@ from utils.files import atomic_path
 if TYPE_CHECKING:
     import torch
 
-    from models.dinet import DINet
+    from utils.benchmark.generators import Generators
     from utils.benchmark.synthetic import DubbingInputs
 
 logger = logging.getLogger(__name__)
 
 SOURCE_SIZES = {"512": (512, 512), "720p": (1280, 720), "1080p": (1920, 1080)}
 """Width and height of the videos to dub."""
-CHECKPOINT_OPTION = "--checkpoint"
-
-
-class Generators:
-    """Generators to measure, with the same weights: random ones, or those of `--checkpoint`."""
-
-    def __init__(self, settings: InferenceBenchmark, device: "torch.device"):
-        from models.dinet import FEATURE_CHANNELS
-        from utils.checkpoints import read_checkpoint
-        from utils.dubbing.load import complete_metadata
-        from utils.dubbing.settings import LoadSettings
-
-        self._settings, self._device = settings, device
-        self._checkpoint = settings.checkpoint and read_checkpoint(settings.checkpoint, CHECKPOINT_OPTION)
-        self.audio_feature, width = "mel", FEATURE_CHANNELS
-        if self._checkpoint is not None:
-            metadata = complete_metadata(LoadSettings(), self._checkpoint.metadata)
-            self.audio_feature, width = metadata.audio_feature, metadata.feature_channel
-        self._width = settings.feature_channel or width
-
-    def _network(self, audio_channel: int) -> "DINet":
-        from utils.benchmark.published_generator import random_dinet
-        from utils.checkpoints import load_network
-
-        network = random_dinet(audio_channel, self._width)
-        if self._checkpoint is not None:
-            load_network(network, self._checkpoint, self._checkpoint.averaged("net_g"), CHECKPOINT_OPTION)
-        return network
-
-    def published(self, audio_channel: int) -> "dict[str, torch.nn.Module]":
-        """The published generators by name: our reading, and the user's checkout."""
-        from utils.benchmark.published_generator import load_published_code, with_published_sampling
-
-        networks = {"published": with_published_sampling(self._network(audio_channel)).eval()}
-        if self._settings.published_code is not None:
-            networks["published_code"] = load_published_code(self._settings.published_code, audio_channel)
-        return {name: network.to(self._device) for name, network in networks.items()}
-
-    def ours(self, audio_channel: int, precision: str, mouth_region_size: int, **named):
-        """Our generator as `Dubber` uses it; `named` goes to optimize_for_inference."""
-        from models.inference_form import optimize_for_inference
-        from utils.device import choose_dtype
-        from utils.dubbing.generator import DINetMouthGenerator
-
-        dtype = choose_dtype(precision, self._device)
-        network = optimize_for_inference(self._network(audio_channel), self._device, dtype, **named)
-        return DINetMouthGenerator(network, mouth_region_size, self._device, dtype, self._settings.threads)
 
 
 def measure_generator(
-    settings: InferenceBenchmark, generators: Generators, size: int, device: "torch.device", peaks: Mapping[str, float]
+    settings: InferenceBenchmark,
+    generators: "Generators",
+    size: int,
+    device: "torch.device",
+    peaks: Mapping[str, float],
 ) -> dict:
     """Frames per second of the generator alone: the published forward pass, frame by frame, and ours by precision.
 
     `peaks` are the device's FLOP per second by precision, "fp32" among them.
     """
-    import torch
+    from utils.benchmark.clock import rounds_in_turn
+    from utils.benchmark.generators import our_variants, published_variants, random_inputs
 
-    from utils.benchmark.clock import counted_flops, direct_flops, rounds_in_turn
-    from utils.device import default_batch_size
-    from utils.dubbing.blending import first_visible_row
-    from utils.face.crop_geometry import mouth_region, network_size
-    from utils.speech.features import KINDS
-
-    kind = KINDS[generators.audio_feature]
-    shape = network_size(size)
-    crops, references = torch.rand(8, 3, *shape), torch.rand(1, 15, *shape)
-    audio = torch.randn(8, kind.channels, 5 * kind.rows_per_frame)
-    masked = crops.clone()
-    masked[(..., *mouth_region(size))] = 0
-    first_row = first_visible_row(size)
-    variants: dict[str, Callable[[], torch.Tensor]] = {}
-    frames, flops, results = {}, {}, {}
-    for name, network in generators.published(kind.channels).items():
-
-        def published_frame(network: torch.nn.Module = network) -> torch.Tensor:
-            with torch.no_grad():
-                return network(masked[:1].to(device), references.to(device), audio[:1].to(device)).cpu()
-
-        variants[name], frames[name] = published_frame, 1
-        flops[name] = counted_flops(published_frame)
-    algorithms = {f"fp32, {algorithm}": [algorithm] for algorithm in settings.convolutions}
-    for name in (*settings.precision, *algorithms):
-        chosen = {"algorithms": algorithms[name]} if name in algorithms else {}
-        generator = generators.ours(kind.channels, name[:4], size, **chosen)
-        generator.set_references(references[0].unflatten(0, (5, 3)))
-        batch = settings.batch_size or default_batch_size(device, generator.threads)
-        batch_crops, batch_audio = (x.repeat(batch, *[1] * (x.dim() - 1))[:batch] for x in (crops, audio))
-
-        def our_batch(generator=generator, crops=batch_crops, audio=batch_audio) -> torch.Tensor:
-            return generator(crops.to(device), audio.to(device), first_row).cpu()
-
-        variants[name], frames[name] = our_batch, batch
-        flops[name] = direct_flops(generator, masked[:1], audio[:1], first_row)
-    seconds = rounds_in_turn(variants, settings.rounds, 1, device)
-    for name, step in variants.items():
-        results[name] = step()[:1, :, first_row:]
-    speeds = {name: frames[name] / min(times) for name, times in seconds.items()}
+    inputs = random_inputs(generators.audio_feature, size)
+    variants = published_variants(generators, inputs, device) | our_variants(settings, generators, inputs, device)
+    seconds = rounds_in_turn({name: variant.run for name, variant in variants.items()}, settings.rounds, 1, device)
+    results = {name: variant.run()[:1, :, inputs.first_row :] for name, variant in variants.items()}
+    speeds = {name: variants[name].frames / min(times) for name, times in seconds.items()}
     figures = {
         "frames_per_second": speeds,
         "times_published": _ratios(speeds, "published"),
@@ -131,9 +54,9 @@ def measure_generator(
             for name, result in results.items()
             if name != "published_code"  # other random weights
         },
-        "direct_flop_per_frame": flops,
+        "direct_flop_per_frame": {name: variant.flops for name, variant in variants.items()},
         "direct_flop_share_of_peak": {
-            name: speed * flops[name] / peaks.get(name[:4], peaks["fp32"]) for name, speed in speeds.items()
+            name: speed * variants[name].flops / peaks.get(name[:4], peaks["fp32"]) for name, speed in speeds.items()
         },
         "seconds": seconds,
     }
@@ -149,7 +72,7 @@ def _ratios(speeds: Mapping[str, float], baseline: str) -> dict[str, float]:
 
 def measure_dubbing(
     settings: InferenceBenchmark,
-    generators: Generators,
+    generators: "Generators",
     size: int,
     inputs: "DubbingInputs",
     device: "torch.device",
@@ -204,6 +127,7 @@ def inference(settings: InferenceBenchmark) -> dict:
     import torch
 
     from utils.benchmark.clock import device_name, draw_stages, peak_flops
+    from utils.benchmark.generators import Generators
     from utils.benchmark.synthetic import dubbing_inputs
     from utils.device import choose_device, choose_dtype, peak_memory
 

@@ -17,6 +17,7 @@ from config.benchmark import BenchmarkParser
 from config.parser import make_settings
 from dataset.manifest import read_manifest
 from models.dinet import FEATURE_CHANNELS, AdaAT, DINet
+from utils.benchmark.generators import Generators
 from utils.benchmark.published_generator import VolumeAdaAT, load_published_code, random_dinet, with_published_sampling
 from utils.benchmark.published_inference import PublishedDubbing
 from utils.benchmark.published_training import PublishedSamples
@@ -157,7 +158,7 @@ def test_every_variant_of_the_generator_is_measured_and_agrees(tmp_path):
         *("inference", "--mouth_region_size", 32, "--feature_channel", 16, "--rounds", 1, "--device", "cpu"),
         *("--threads", 1, "--convolutions", "direct", "winograd", "--published_code", checkout),
     )
-    generators = benchmark.Generators(options, torch.device("cpu"))
+    generators = Generators(options, torch.device("cpu"))
     figures = benchmark.measure_generator(options, generators, 32, torch.device("cpu"), {"fp32": 1e11})
     names = {"published", "published_code", "fp32", "fp32, direct", "fp32, winograd"}
     assert figures["frames_per_second"].keys() == names
@@ -172,7 +173,7 @@ def test_published_weights_record_nothing_and_take_deepspeech(tmp_path):
     network = DINet(audio_channel=29, feature_channel=FEATURE_CHANNELS)
     torch.save({"state_dict": {"net_g": network.state_dict()}}, tmp_path / "published.pth")
     options = settings("inference", "--checkpoint", tmp_path / "published.pth", "--device", "cpu", "--threads", 1)
-    generators = benchmark.Generators(options, torch.device("cpu"))
+    generators = Generators(options, torch.device("cpu"))
     assert generators.audio_feature == "deepspeech"
     generators.ours(29, "fp32", 256)
 

@@ -1,6 +1,7 @@
 """What benchmark.py measures, and the published procedure to compare with.
 
 settings.py              options
+generators.py            the generators to measure and their inputs
 published_generator.py   the published sampling of AdaAT; a checkout of the original code
 published_inference.py   the published way to dub a video
 published_training.py    the published training loop
