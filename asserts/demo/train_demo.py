@@ -193,41 +193,25 @@ class Trainings:
 
     def frame_stages(self) -> list[Step]:
         """Coarse; fine; lips that follow any speech; sharp."""
-        profile, picture, follow = self._profile, self._picture, self._follow
-        plain = ["--lamb_gan", "0", "--lamb_perception", "0", "--lamb_l1", "10", "--lamb_mouth", "10"]
+        profile, mouth, picture, follow = self._profile, self._mouth, self._picture, self._follow
+        coarse = [
+            *("--feature_channel", str(profile.feature_channel), "--pretrained_audio_path", self.encoder),
+            *("--lr_g", "5e-4", "--ema", "0.99", "--lamb_gan", "0", "--lamb_perception", "0"),
+            *("--lamb_l1", "10", "--lamb_mouth", "10"),
+        ]
+        fine = [
+            *(*self._finer("frame_coarse"), "--lr_g", "3e-4", "--ema", "0.99", *picture, "--lamb_gan", "0"),
+            *("--pretrained_mouth_reader_path", self.reader, "--lamb_lips", "0.5"),
+        ]
+        lips = [*self._finer("frame_fine"), "--freeze_norms", "--lr_g", "2e-4", "--ema", "0.99", *picture]
+        lips += ["--lamb_gan", "0", *follow, "--unpaired_audio", "0.5"]
+        final = [*self._finer("frame_lips"), "--freeze_norms", "--lr_g", "2e-4", "--ema", "0.99", *picture]
+        final += [*self._gan, *follow, "--unpaired_audio", "0.34"]
         return [
-            self._frame_stage(
-                "frame_coarse",
-                profile.coarse_frames,
-                0,
-                profile.coarse_mouth,
-                *("--feature_channel", str(profile.feature_channel), "--pretrained_audio_path", self.encoder),
-                *("--lr_g", "5e-4", "--ema", "0.99", *plain),
-            ),
-            self._frame_stage(
-                "frame_fine",
-                profile.fine_frames,
-                0,
-                self._mouth,
-                *(*self._finer("frame_coarse"), "--lr_g", "3e-4", "--ema", "0.99", *picture, "--lamb_gan", "0"),
-                *("--pretrained_mouth_reader_path", self.reader, "--lamb_lips", "0.5"),
-            ),
-            self._frame_stage(
-                "frame_lips",
-                profile.lip_frames,
-                0,
-                self._mouth,
-                *(*self._finer("frame_fine"), "--freeze_norms", "--lr_g", "2e-4", "--ema", "0.99", *picture),
-                *("--lamb_gan", "0", *follow, "--unpaired_audio", "0.5"),
-            ),
-            self._frame_stage(
-                "frame_final",
-                profile.final_frames,
-                EPOCHS - 4,
-                self._mouth,
-                *(*self._finer("frame_lips"), "--freeze_norms", "--lr_g", "2e-4", "--ema", "0.99", *picture),
-                *(*self._gan, *follow, "--unpaired_audio", "0.34"),
-            ),
+            self._frame_stage("frame_coarse", profile.coarse_frames, 0, profile.coarse_mouth, coarse),
+            self._frame_stage("frame_fine", profile.fine_frames, 0, mouth, fine),
+            self._frame_stage("frame_lips", profile.lip_frames, 0, mouth, lips),
+            self._frame_stage("frame_final", profile.final_frames, EPOCHS - 4, mouth, final),
         ]
 
     def clip_stage(self) -> Step:
@@ -268,13 +252,13 @@ class Trainings:
         arguments = [*self._common, *lengths, "--train_data", str(data), *self._lips]
         return Step(name, "train_audio_encoder.py", (*arguments, "--augment_audio", "--length_power", "0.7"))
 
-    def _frame_stage(self, name: str, count: int, decaying: int, size: int, *more: str) -> Step:
+    def _frame_stage(self, name: str, count: int, decaying: int, size: int, options: list[str]) -> Step:
         """A stage on so many frames, the learning rate falling in the last `decaying` epochs."""
         frames = self._profile.frames_per_sample
         lengths = self._course(count / frames, self._profile.batch_size, EPOCHS, decaying, name)
         arguments = ["--train_data", str(self._aligned), *self._common, *lengths, *self._generator]
         arguments += ["--frames_per_sample", str(frames), "--mouth_region_size", str(size)]
-        return Step(name, "train_DINet_frame.py", (*arguments, *more))
+        return Step(name, "train_DINet_frame.py", (*arguments, *options))
 
     def _course(self, samples: float, batch_size: int, epochs: int, decaying: int, folder: str) -> list[str]:
         """Options of a training's length and of where its checkpoints go."""
