@@ -25,8 +25,9 @@ SKIN_TOLERANCE, LIP_TOLERANCE = 24.0, 8.0
 """Difference of the generated face from the source, in levels, at which 1/e of the source's detail is left."""
 SKIN_NOISE = 8.0
 """Standard deviation of the network's errors on the skin, in levels, at which half of its changes are left out."""
-CHIN_TOP, CHIN_HALF_WIDTH, CHIN_EDGE = 56, 22, 8
-"""The chin in the crop, in cells of the masks' grid: first row, half its width round the middle column, soft edge."""
+SKIN_REACH, LIP_REACH = 1.5, 4.5
+"""Over how many cells of the masks' grid, to each side, this difference is averaged: lips that have moved agree with
+the source's at some points, and its detail does not fit there."""
 BAND_SIGMAS = (0.7, 1.4, 2.8, 5.6)
 """Standard deviations of the Gaussians that separate the frequency bands, in cells of the masks' grid."""
 LUMA, CHROMA = (0,), (1, 2)
@@ -112,7 +113,7 @@ class FaceBlender:
         corrected = self._bank.correct(lips, closed)
         face += self._lip_patch_to_crop(corrected - lips, generated) * masks.lips[..., None]
         match = self._bank.match(lips, closed)
-        change = (face - crop) * np.maximum(self._confidence, masks.lips)[..., None]
+        change = (face - crop) * np.maximum.reduce([self._confidence, masks.lips, masks.chin])[..., None]
         replaced = masks.face * weight * self._unfit_detail(change, masks)
         change = change * (masks.face[..., None] * weight)
         result = generated.yuv.copy()
@@ -142,24 +143,21 @@ class FaceBlender:
 
     def _unfit_detail(self, change: np.ndarray, masks: FaceMasks) -> np.ndarray:
         """Fraction of the source's detail [h, w] that does not fit the generated face."""
-        cells = 2 * round(self._size / MASK_SIZE * 1.5) + 1
-        difference = cv2.blur(np.abs(change).sum(-1), (cells, cells))
+        difference = np.abs(change).sum(-1)
+        sizes = (2 * round(reach * self._size / MASK_SIZE) + 1 for reach in (SKIN_REACH, LIP_REACH))
+        near, on_lips = (cv2.blur(difference, (size, size)) for size in sizes)
+        difference = np.maximum(near, masks.lips * on_lips)
         tolerance = SKIN_TOLERANCE + (LIP_TOLERANCE - SKIN_TOLERANCE) * masks.lips
         return 1 - np.exp(-((difference / tolerance) ** 2))
 
     def _measure_confidence(self, errors: list[np.ndarray]) -> np.ndarray:
         """Weights [h, w] of the network's changes of the skin, from its errors [h, w, 3] on some frames.
 
-        Speech hardly changes cheeks: changes that vary from frame to frame are errors there. The chin moves with speech
-        and has weight 1; unchanged, it would go on speaking the source's words.
+        Speech hardly changes cheeks: changes that vary from frame to frame are errors there. The chin moves with
+        speech, so its changes are all made (FaceMasks.chin); unchanged, it would go on speaking the source's words.
         """
         deviation = cv2.GaussianBlur(np.std(errors, 0), (0, 0), self._size / MASK_SIZE).sum(-1)
-        confidence = SKIN_NOISE**2 / (SKIN_NOISE**2 + deviation**2)
-        height, width = deviation.shape
-        x, y = ((np.arange(size) + 0.5) * MASK_SIZE / self._size for size in (width, height))
-        edge_x, edge_y = CHIN_HALF_WIDTH - np.abs(x - x.mean()), y - CHIN_TOP
-        chin = np.clip(edge_x / CHIN_EDGE, 0, 1) * np.clip(edge_y / CHIN_EDGE, 0, 1)[:, None]
-        return np.maximum(confidence, chin).astype(np.float32)
+        return SKIN_NOISE**2 / (SKIN_NOISE**2 + deviation**2)
 
     def _measure_band_gains(
         self, pairs: list[tuple[np.ndarray, np.ndarray]], lip_masks: list[np.ndarray]

@@ -27,8 +27,11 @@ PATCH_CENTRE = 19
 _CHIN = slice(1, 8)
 """Of LOWER_JAW: points 5 to 11."""
 
-CHIN_ROOM = 0.2
-"""How far below the chin the mask reaches, in crop radii, so that the chin can drop."""
+CHIN_ROOM = 0.2 * np.array([0.25, 0.6, 0.9, 1, 0.9, 0.6, 0.25], np.float32)
+"""How far below points 5 to 11 the mask reaches, in crop radii, so that the chin can drop. At its sides lies what the
+network cannot know: collar and background."""
+CHIN_EDGE = 0.25
+"""Width of the soft edge of the chin's weight, in crop radii."""
 SHRINK, FEATHER = 0.1, 0.3
 """Inner margin and width of the soft edge of the face's mask, in crop radii."""
 LIP_STRETCH, LIP_DROP, LIP_MARGIN, LIP_FEATHER = 1.25, 0.18, 0.06, 0.15
@@ -37,10 +40,11 @@ LIP_STRETCH, LIP_DROP, LIP_MARGIN, LIP_FEATHER = 1.25, 0.18, 0.06, 0.15
 
 @dataclass(frozen=True)
 class FaceMasks:
-    """Weights in [0, 1] in a crop, float32 [h, w]: of the lower face, and of the zone on and round the lips."""
+    """Weights in [0, 1] in a crop, float32 [h, w]: of the lower face, the zone on and round the lips, and the chin."""
 
     face: np.ndarray
     lips: np.ndarray
+    chin: np.ndarray
 
 
 class FaceGeometry:
@@ -97,7 +101,8 @@ class FaceGeometry:
         face = np.maximum(_face_mask(points), lips)
         if mouth_region_size != MASK_SIZE:
             face, lips = (cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR) for mask in (face, lips))
-        return FaceMasks(face, lips)
+        x, y = ((np.arange(size) + 0.5) * MASK_SIZE / mouth_region_size - 0.5 for size in (width, height))
+        return FaceMasks(face, lips, _chin_mask(points, x, y))
 
 
 def smooth_points(points: np.ndarray, shots: np.ndarray) -> np.ndarray:
@@ -139,6 +144,14 @@ def _lip_mask(points: np.ndarray) -> np.ndarray:
     wide = np.stack([middle + LIP_STRETCH * (lips[:, 0] - middle), lips[:, 1]], -1)
     both = np.concatenate([wide, wide + np.array([0, LIP_DROP * CELLS_PER_RADIUS])]).astype(np.float32)
     return _filled(cv2.convexHull(both)[:, 0], LIP_MARGIN, LIP_FEATHER)
+
+
+def _chin_mask(points: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Float32 [len(y), len(x)]: 1 below the mouth between points 5 and 11 of the jaw, with soft edges inside."""
+    chin, edge = points[LOWER_JAW][_CHIN, 0], CHIN_EDGE * CELLS_PER_RADIUS
+    sides = np.clip(np.minimum(x - chin.min(), chin.max() - x) / edge, 0, 1)
+    top = np.clip((y - points[MOUTH, 1].max()) / edge, 0, 1)
+    return (sides * top[:, None]).astype(np.float32)
 
 
 def _filled(polygon: np.ndarray, margin: float, feather: float) -> np.ndarray:

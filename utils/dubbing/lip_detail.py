@@ -17,6 +17,8 @@ KEEP_BONUS = 0.1
 """Fraction by which another entry must be nearer than the last one to replace it: without it the choice flickers."""
 TOLERANCE = 0.5
 """Squared difference of two lips, in standard deviations of their luma, at which trust in a match falls to 1/e."""
+ERROR_SPREAD = 2.5
+"""Standard deviation of the Gaussian over this difference, in cells: with less, fragments of other lips show."""
 MAX_FLOW = 5.0
 """Maximum optical flow in cells."""
 CLOSED_DIVISOR = 12
@@ -156,7 +158,7 @@ class LipBank:
         flow = cv2.GaussianBlur(flow, (0, 0), 1.5).clip(-MAX_FLOW, MAX_FLOW)
         cells = self._cells + flow
         warped = cv2.remap(found, cells[..., 0], cells[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        error = cv2.blur((warped - query) ** 2, (5, 5))
+        error = cv2.GaussianBlur((warped - query) ** 2, (0, 0), ERROR_SPREAD)
         trust = np.exp(-error / TOLERANCE) * np.clip(4 * self._window, 0, 1)
         return LipMatch(self._entries[self._last], cells, trust)
 

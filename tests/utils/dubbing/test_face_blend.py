@@ -99,6 +99,23 @@ def test_the_skin_takes_the_generated_colour_and_keeps_its_detail():
     assert (after - after.mean()).std() == pytest.approx((before - before.mean()).std(), rel=0.1)
 
 
+@pytest.mark.parametrize("turn", [-12, 0, 12])
+def test_the_chin_of_a_turned_head_moves_and_what_lies_beside_it_does_not(turn):
+    points = landmarks()
+    points[0, :17, 0] += turn
+    geometry, made = shown(64, portrait(), points)
+    samples = []
+    for level in (0, 255):  # the network is not sure of anything below the mouth
+        face = made.crop.copy()
+        face[56:] = level
+        samples.append(repaint(made, face))
+    blended = FaceBlender(geometry, 64, BT601, [made], samples).blend(samples[1], 1.0)
+    changed = np.abs(blended[:512].astype(int) - made.yuv[:512])[158]
+    middle = 222 + turn
+    assert changed[middle - 18 : middle + 19].min() > 20
+    assert max(changed[middle + 28 :].max(), changed[: middle - 28].max()) < 10
+
+
 def test_constant_errors_of_the_network_are_corrected():
     geometry, made = shown(64, portrait(), landmarks())
     red = repaint(made, np.clip(made.crop + np.array([20, 0, -20]), 0, 255).astype(np.uint8))

@@ -34,6 +34,13 @@ def test_the_entry_with_the_same_opening_is_found_whatever_the_light():
     assert np.median(found.trust[10:30, 12:40]) > 0.9
 
 
+def test_spots_that_agree_by_chance_among_others_are_not_trusted():
+    lookup = bank(np.arange(12.0))
+    tiles = np.add.outer(np.arange(HEIGHT) // 5, np.arange(WIDTH) // 5) % 2  # every other tile differs
+    odd = lips(7.0) + 60 * (tiles[..., None] * (1, 0, 0)).astype(np.float32)
+    assert lookup.match(odd).trust.max() < 0.75
+
+
 def test_a_choice_stays_until_another_is_clearly_nearer_and_a_cut_ends_that():
     lookup = bank(np.arange(12.0))
 
