@@ -9,6 +9,7 @@ device_queue.py   one dub at a time
 folder.py         uploads and results
 option_fields.py  fields made from the options of inference.py
 texts.py          English and Chinese texts
+errors_zh.py      errors of the engine in Chinese
 html.py           small pieces of HTML
 pictures.py       thumbnails
 previews.py       the source as browsers can play it

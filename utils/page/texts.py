@@ -1,4 +1,4 @@
-"""What the page says, in English and Chinese. Messages of the engine are English in both."""
+"""What the page says, in English and Chinese. For messages of the engine see errors_zh.py."""
 
 LANGUAGES = ("en", "zh")
 _PREFIX = "dinet_"
