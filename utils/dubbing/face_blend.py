@@ -26,8 +26,10 @@ SKIN_TOLERANCE, LIP_TOLERANCE = 24.0, 8.0
 SKIN_NOISE = 8.0
 """Standard deviation of the network's errors on the skin, in levels, at which half of its changes are left out."""
 SKIN_REACH, LIP_REACH = 1.5, 4.5
-"""Over how many cells of the masks' grid, to each side, this difference is averaged: lips that have moved agree with
+"""Over how many cells of the masks' grid, to each side, differences are averaged: lips that have moved agree with
 the source's at some points, and its detail does not fit there."""
+CHANGE_LIMIT = 30.0
+"""Largest change outside the mouth in levels, summed over Y, U and V: speech makes none that is larger there."""
 BAND_SIGMAS = (0.7, 1.4, 2.8, 5.6)
 """Standard deviations of the Gaussians that separate the frequency bands, in cells of the masks' grid."""
 LUMA, CHROMA = (0,), (1, 2)
@@ -113,7 +115,7 @@ class FaceBlender:
         corrected = self._bank.correct(lips, closed)
         face += self._lip_patch_to_crop(corrected - lips, generated) * masks.lips[..., None]
         match = self._bank.match(lips, closed)
-        change = (face - crop) * np.maximum.reduce([self._confidence, masks.lips, masks.chin])[..., None]
+        change = (face - crop) * self._change_weights(face - crop, masks)[..., None]
         replaced = masks.face * weight * self._unfit_detail(change, masks)
         change = change * (masks.face[..., None] * weight)
         result = generated.yuv.copy()
@@ -141,12 +143,21 @@ class FaceBlender:
         """RGB [h, w, 3] as YUV, float32, without the offsets of Y, U and V."""
         return cv2.transform(rgb.astype(np.float32), self._to_yuv)
 
+    def _change_weights(self, change: np.ndarray, masks: FaceMasks) -> np.ndarray:
+        """Fraction [h, w] of the network's changes [h, w, 3] that is made."""
+        weights = np.maximum.reduce([self._confidence, masks.lips, masks.chin])
+        allowed = np.minimum(1, CHANGE_LIMIT / np.maximum(weights * self._near(np.abs(change).sum(-1), SKIN_REACH), 1))
+        return weights * (allowed + (1 - allowed) * masks.mouth)
+
+    def _near(self, values: np.ndarray, reach: float) -> np.ndarray:
+        """Mean of values [h, w] over so many cells of the masks' grid to each side."""
+        size = 2 * round(reach * self._size / MASK_SIZE) + 1
+        return cv2.blur(values, (size, size))
+
     def _unfit_detail(self, change: np.ndarray, masks: FaceMasks) -> np.ndarray:
         """Fraction of the source's detail [h, w] that does not fit the generated face."""
         difference = np.abs(change).sum(-1)
-        sizes = (2 * round(reach * self._size / MASK_SIZE) + 1 for reach in (SKIN_REACH, LIP_REACH))
-        near, on_lips = (cv2.blur(difference, (size, size)) for size in sizes)
-        difference = np.maximum(near, masks.lips * on_lips)
+        difference = np.maximum(self._near(difference, SKIN_REACH), masks.lips * self._near(difference, LIP_REACH))
         tolerance = SKIN_TOLERANCE + (LIP_TOLERANCE - SKIN_TOLERANCE) * masks.lips
         return 1 - np.exp(-((difference / tolerance) ** 2))
 

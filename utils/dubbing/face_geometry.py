@@ -40,10 +40,18 @@ LIP_STRETCH, LIP_DROP, LIP_MARGIN, LIP_FEATHER = 1.25, 0.18, 0.06, 0.15
 
 @dataclass(frozen=True)
 class FaceMasks:
-    """Weights in [0, 1] in a crop, float32 [h, w]: of the lower face, the zone on and round the lips, and the chin."""
+    """Weights in [0, 1] in a crop, float32 [h, w].
+
+    Attributes:
+        face: the lower face.
+        lips: where the lips are or may come to be.
+        mouth: as far out as the source's lips.
+        chin: below them.
+    """
 
     face: np.ndarray
     lips: np.ndarray
+    mouth: np.ndarray
     chin: np.ndarray
 
 
@@ -97,12 +105,12 @@ class FaceGeometry:
         scale = CELLS_PER_RADIUS * 2.5 / box.width
         points = (self.points[frame] - np.array([box.left, box.top]) + 0.5) * scale - 0.5
         height, width = network_size(mouth_region_size)
-        lips = _lip_mask(points)
-        face = np.maximum(_face_mask(points), lips)
+        lips, mouth = _lip_mask(points, LIP_STRETCH), _lip_mask(points, 1)
+        masks = [np.maximum(_face_mask(points), lips), lips, mouth]
         if mouth_region_size != MASK_SIZE:
-            face, lips = (cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR) for mask in (face, lips))
+            masks = [cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR) for mask in masks]
         x, y = ((np.arange(size) + 0.5) * MASK_SIZE / mouth_region_size - 0.5 for size in (width, height))
-        return FaceMasks(face, lips, _chin_mask(points, x, y))
+        return FaceMasks(*masks, _chin_mask(points, x, y))
 
 
 def smooth_points(points: np.ndarray, shots: np.ndarray) -> np.ndarray:
@@ -138,10 +146,10 @@ def _face_mask(points: np.ndarray) -> np.ndarray:
     return _filled(np.concatenate([jaw, points[NOSE_BASE_LINE]]), -SHRINK, FEATHER)
 
 
-def _lip_mask(points: np.ndarray) -> np.ndarray:
+def _lip_mask(points: np.ndarray, stretch: float) -> np.ndarray:
     lips = points[MOUTH]
     middle = lips[:, 0].mean()
-    wide = np.stack([middle + LIP_STRETCH * (lips[:, 0] - middle), lips[:, 1]], -1)
+    wide = np.stack([middle + stretch * (lips[:, 0] - middle), lips[:, 1]], -1)
     both = np.concatenate([wide, wide + np.array([0, LIP_DROP * CELLS_PER_RADIUS])]).astype(np.float32)
     return _filled(cv2.convexHull(both)[:, 0], LIP_MARGIN, LIP_FEATHER)
 

@@ -163,7 +163,11 @@ class LipBank:
         return LipMatch(self._entries[self._last], cells, trust)
 
     def _blend_closed(self, patch: np.ndarray, closed: float) -> np.ndarray:
-        return patch + np.float32(closed) * (self._closed_patch - patch) if closed else patch
+        if not closed:
+            return patch
+        change = self._closed_patch - patch
+        change -= np.median(change[self._window > 0.1], 0)  # the light may have been another one
+        return patch + np.float32(closed) * change
 
     def _standardised_luma(self, patch: np.ndarray) -> np.ndarray:
         """Luma [h, w] with zero mean and about unit variance inside the window: independent of the light."""

@@ -85,3 +85,11 @@ def test_lips_close_as_far_as_the_source_shows():
     assert darkness(lookup.correct(lips(9), closed=1.0)) == pytest.approx(darkness(lips(1.2)), rel=0.15)
     half = darkness(lookup.correct(lips(9), closed=0.5))
     assert darkness(lips(1)) < half < darkness(lips(9))
+
+
+def test_lips_close_in_the_light_of_the_frame():
+    lookup = bank(np.linspace(1, 11, 24))
+    bluish = lips(9) + np.array([-20, 12, -10], np.float32)
+    closed = lookup.correct(bluish, closed=1.0)
+    skin = closed[30:, 20:32].reshape(-1, 3).mean(0)  # below the lips
+    assert skin == pytest.approx(bluish[30:, 20:32].reshape(-1, 3).mean(0), abs=3)
