@@ -2,8 +2,9 @@
 
 A small network generates soft lips, and sometimes lips that this person never has. Some frames of the source, spread
 over its lip openings, are kept in a bank. Generated lips are pulled towards the principal components of the bank's
-lips, as far as they lie further from them than real lips do. Then the bank's frame with the most similar lips is
-warped to them by optical flow, and its high frequencies, which the network cannot generate, are added.
+lips, as far as they lie further from them than real lips do, and their motion is enlarged where it is too small. Then
+the bank's frame with the most similar lips is warped to them by optical flow, and its high frequencies, which the
+network cannot generate, are added.
 """
 
 from dataclasses import dataclass
@@ -30,8 +31,9 @@ RESIDUAL_RATIO = 1.1
 MIN_MOTION_RATIO = 0.5
 """A source whose lips move less than this fraction of the generated ones (a portrait, a silent person) shows too few
 shapes: its bank then pulls nothing."""
-MAX_GAIN = 2.0
-"""Maximum factor on the motion of generated lips that move too little, when they are matched."""
+MAX_GAIN, MAX_MATCH_GAIN = 1.4, 2.0
+"""Maximum factor on the motion of generated lips that move too little, when they are corrected and when they are
+matched. More would show the network's errors."""
 PULL = 0.5
 """Fraction of the excess residual that is removed; with all of it, motion that comes from the speech would go too."""
 MIN_ENTRIES = 8
@@ -88,8 +90,9 @@ class LipBank:
         self._pca = _LipPCA(np.stack([entry.patch for entry in entries]), self._window)
         closed = sorted(entries, key=lambda entry: entry.opening)[: max(1, len(entries) // CLOSED_DIVISOR)]
         self._closed_patch = np.mean([entry.patch for entry in closed], 0)
-        self._generated_mean = self._real_mean = self._mean_shift = np.zeros_like(entries[0].patch)
-        self._gain = 1.0
+        self._generated_mean = self._real_mean = np.zeros_like(entries[0].patch)
+        self._projected_mean = self._mean_shift = self._generated_mean
+        self._gain = self._match_gain = 1.0
         self._max_residual: float | None = None
         self._pull = 0.0
         self._last: int | None = None
@@ -111,8 +114,9 @@ class LipBank:
             return
         strength = min(1.0, ratio)
         self._generated_mean, self._real_mean = generated.mean(0), real.mean(0)
-        self._gain = float(np.clip(ratio, 1, MAX_GAIN))
-        self._mean_shift = strength * (self._pca.project(self._real_mean) - self._pca.project(self._generated_mean))
+        self._gain, self._match_gain = (float(np.clip(ratio, 1, most)) for most in (MAX_GAIN, MAX_MATCH_GAIN))
+        self._projected_mean = self._pca.project(self._generated_mean)
+        self._mean_shift = strength * (self._pca.project(self._real_mean) - self._projected_mean)
         generated_residual, real_residual = (self._pca.residual(patches).mean() for patches in (generated, real))
         if generated_residual > RESIDUAL_RATIO * real_residual:
             # Frames that the components were not made of have a larger residual than those they were made of.
@@ -125,7 +129,7 @@ class LipBank:
         self._last = None
 
     def correct(self, patch: np.ndarray, closed: float = 0.0) -> np.ndarray:
-        """Generated lips, float32 [h, w, 3], pulled towards this person's own.
+        """Generated lips, float32 [h, w, 3], pulled towards this person's own, and moving as far as they do.
 
         Args:
             patch: the generated lips.
@@ -136,7 +140,8 @@ class LipBank:
         if self._max_residual is not None:
             allowed = self._max_residual / max(float(self._pca.residual(patch[None])[0]), self._max_residual)
             residual = residual * np.float32(1 - self._pull * (1 - allowed))
-        return self._blend_closed(projected + self._mean_shift + residual, closed)
+        moved = projected + self._mean_shift + np.float32(self._gain - 1) * (projected - self._projected_mean)
+        return self._blend_closed(moved + residual, closed)
 
     def match(self, patch: np.ndarray, closed: float = 0.0) -> LipMatch:
         """Find the entry most like some generated lips.
@@ -147,7 +152,7 @@ class LipBank:
             patch: the generated lips before `correct`, float32 [h, w, 3].
             closed: see correct.
         """
-        wanted = self._blend_closed(self._real_mean + self._gain * (patch - self._generated_mean), closed)
+        wanted = self._blend_closed(self._real_mean + self._match_gain * (patch - self._generated_mean), closed)
         query = self._standardised_luma(wanted)
         distance = ((self._table - query) ** 2).reshape(len(self._table), -1) @ self._window.ravel()
         if self._last is not None:

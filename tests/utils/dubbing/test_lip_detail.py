@@ -62,6 +62,16 @@ def test_lips_are_matched_with_the_motion_of_real_ones():
     assert high - low > 1.4 * (6.6 - 3.4)
 
 
+@pytest.mark.parametrize(("motion", "gain"), [(1.0, 1.0), (0.8, 1.25), (0.4, 1.4)])
+def test_lips_that_move_too_little_are_moved_further(motion, gain):
+    lookup = bank(np.linspace(0, 11, 24))
+    openings = np.linspace(0, 10, 16)
+    lookup.fit(np.stack([lips(o) for o in openings]), np.stack([lips(5 + motion * (o - 5)) for o in openings]))
+    low, high = (lips(opening) for opening in (4.0, 6.0))
+    moved = darkness(lookup.correct(high)) - darkness(lookup.correct(low))
+    assert moved / (darkness(high) - darkness(low)) == pytest.approx(gain, rel=0.1)
+
+
 def test_lips_unlike_any_of_this_person_are_pulled_towards_theirs():
     lookup = bank(np.linspace(0, 11, 24))
     openings = np.linspace(0, 10, 16)
