@@ -169,7 +169,7 @@ class Trainings:
         self._gan = ["--lamb_gan", "0.1", "--lr_dI", "2e-4"]
         self._follow = [
             *("--pretrained_mouth_reader_path", self.reader, "--lamb_lips", "1"),
-            *("--pretrained_audio2lip_path", self.encoder, "--lip_amplitude", "2.5"),
+            *("--pretrained_audio2lip_path", self.encoder, "--lip_amplitude", "1.6"),
         ]
 
     def lip_networks(self) -> list[Step]:
