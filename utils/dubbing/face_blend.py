@@ -28,8 +28,9 @@ SKIN_NOISE = 8.0
 SKIN_REACH, LIP_REACH = 1.5, 4.5
 """Over how many cells of the masks' grid, to each side, differences are averaged: lips that have moved agree with
 the source's at some points, and its detail does not fit there."""
-CHANGE_LIMIT = 30.0
-"""Largest change outside the mouth in levels, summed over Y, U and V: speech makes none that is larger there."""
+CHANGE_LIMIT = 20.0
+"""Largest change outside the mouth in levels, summed over Y, U and V. Larger ones are seldom due to speech, most often
+they are background beside the jaw."""
 BAND_SIGMAS = (0.7, 1.4, 2.8, 5.6)
 """Standard deviations of the Gaussians that separate the frequency bands, in cells of the masks' grid."""
 LUMA, CHROMA = (0,), (1, 2)
