@@ -163,7 +163,7 @@ def test_the_server_says_which_files_it_takes(visit, media):
     """Not the browser, by their names; a file that is too large is not sent at all."""
     browser = visit(language="zh-CN")
     browser.upload("#source-video", media / "notes.txt")
-    browser.wait(lambda: "notes.txt is no video" in browser.text("#problem-source_video_path"), 30)
+    browser.wait(lambda: "无法读取 notes.txt" in browser.text("#problem-source_video_path"), 30)
     browser.upload("#speech-audio", media / "large.mp4")
     browser.wait(lambda: "large.mp4 大小为 3 MB，最多 2 MB" in browser.text("#problem-driving_audio_path"), 10)
     browser.upload("#speech-audio", media / "spoken.mp4")  # a video where sound is asked for

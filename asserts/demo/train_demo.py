@@ -271,9 +271,9 @@ class Trainings:
             *("--checkpoint", "1", "--keep", "2", "--result_path", str(self._options.work_dir / folder)),
         ]
 
-    def _newest(self, folder: str, prefix: str = "netG", epochs: int = EPOCHS) -> str:
-        """The checkpoint that a training ends with."""
-        return str(self._options.work_dir / folder / f"{prefix}_model_epoch_{epochs}.pth")
+    def _newest(self, folder: str, prefix: str = "netG", epochs: int | None = None) -> str:
+        """The checkpoint that a training ends with, after EPOCHS unless told otherwise."""
+        return str(self._options.work_dir / folder / f"{prefix}_model_epoch_{epochs or EPOCHS}.pth")
 
     def _finer(self, folder: str) -> list[str]:
         """Options that start a frame stage from the one before."""
