@@ -46,8 +46,9 @@ def local_executor(workers: int) -> Iterator[Executor]:
     """A pool of processes that die with this one, also if it is killed."""
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
     # Start all processes now: Python before 3.12.1 prints a traceback if one dies while another is being started.
-    for _ in range(workers):
-        executor.submit(os.getpid)
+    with _ctrl_c_blocked():
+        for _ in range(workers):
+            executor.submit(os.getpid)
     try:
         yield executor
     except BaseException:
@@ -108,6 +109,19 @@ def run_all(executor: Executor, function: Callable[[Job], Result], jobs: Iterabl
     finally:
         for future in futures:
             future.cancel()
+
+
+@contextlib.contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Processes started here never see Ctrl-C, not even before start_worker; this one sees it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_children(processes: Iterable[multiprocessing.Process]) -> None:
