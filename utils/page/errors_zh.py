@@ -35,7 +35,7 @@ def translate_error(message: str, language: str) -> str:
     """An error without its option's name, in the language of the reader if there is a translation.
 
     Args:
-        message: in English, see utils.page.html.split_error.
+        message: in English, files without their folders.
         language: "en" or "zh".
     """
     if language != "zh":

@@ -16,7 +16,6 @@ from utils.errors import UserError, blame
 from utils.page import html
 from utils.page.device_queue import DeviceQueue, QueueFullError, Ticket, WorkCancelledError
 from utils.page.engine import Dubbed, Look, PageEngine
-from utils.page.errors_zh import translate_error
 from utils.page.layout import Layout
 from utils.page.limits import check_length
 from utils.page.option_fields import read_field
@@ -206,7 +205,7 @@ class Handlers:
         try:
             session.look.parse_references(text)
         except UserError as error:
-            return {place: html.problem(translate_error(html.split_error(error)[1], _language(request)))}
+            return {place: html.problem(html.split_error(error, _language(request))[1])}
         return {place: "", self.layout.options["reference_frames"]: text} | self.show_references(request, text)
 
     def show_references(self, request: gr.Request, text: str) -> Updates:
@@ -218,7 +217,7 @@ class Handlers:
         try:
             references = look.parse_references(text)
         except UserError as error:
-            return {problem: html.problem(translate_error(html.split_error(error)[1], language))}
+            return {problem: html.problem(html.split_error(error, language)[1])}
         session.look = look.with_references(references)
         return {problem: "", self.layout.references: self._reference_gallery(session.look, language)}
 
@@ -322,11 +321,11 @@ class Handlers:
             return updates | {self.layout.problems[""]: html.problem(say("full", language, length=len(self._queue)))}
         if not isinstance(error, UserError):
             return updates | {self.layout.problems[""]: html.problem(say("failed", language))}
-        option, message = html.split_error(error)
+        option, message = html.split_error(error, language)
         place = self.layout.problems.get(option, self.layout.problems[""])
         hidden = option in self.layout.options or option in (_WEIGHTS, _LANDMARKS)
         opened = {self.layout.more: gr.update(open=True)} if hidden else {}
-        return updates | opened | {place: html.problem(translate_error(message, language))}
+        return updates | opened | {place: html.problem(message)}
 
     def _shown(self, look: Look, options: DubbingOptions, language: str) -> Updates:
         """What was found in a source."""

@@ -11,15 +11,16 @@ import numpy as np
 from utils.dubbing import DubbingReport
 from utils.errors import UserError
 from utils.page.device_queue import Ticket
+from utils.page.errors_zh import translate_error
 from utils.page.texts import has_text, say, say_seconds
 
 
-def split_error(error: UserError) -> tuple[str, str]:
-    """The option that an error names ("" if none) and the rest of its line, files without their folders."""
+def split_error(error: UserError, language: str) -> tuple[str, str]:
+    """The option that an error names ("" if none) and its message in `language`, files without their folders."""
     line = " ".join(str(error).split())
     match = re.match(r"--(\w+): (.*)", line)
     option, message = (match[1], match[2]) if match else ("", line)
-    return option, re.sub(r"(?<![\w.])/(?:[^\s/;:]+/)+", "", message)
+    return option, translate_error(re.sub(r"(?<![\w.])/(?:[^\s/;:]+/)+", "", message), language)
 
 
 def problem(message: str) -> str:

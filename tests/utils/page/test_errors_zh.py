@@ -30,7 +30,7 @@ def errors(tmp_path_factory) -> list[str]:
     def catch(function, *arguments, **named):
         with pytest.raises(UserError) as caught:
             function(*arguments, **named)
-        raised.append(split_error(caught.value)[1])
+        raised.append(split_error(caught.value, "en")[1])
 
     text = folder / "text.mp4"
     text.write_text("text")
