@@ -3,7 +3,8 @@
 With S the source crop, low(S) what the network sees of it, and G the generated face (both at the network's size), the
 result is S + G - low(S), enlarged, inside the mask of the lower face. So the skin keeps the high frequencies that the
 network cannot generate, and where G equals low(S) nothing changes. Where G differs from S, mostly on the lips, the
-detail of S does not fit: it is replaced by that of the source frame whose lips are most like G's (lip_detail.py).
+detail of S does not fit: it is replaced by that of the source frame whose lips are most like G's, and poor lips of G
+are replaced by that frame's (lip_detail.py).
 
 All sums are made on the frame's own YUV samples: those outside the mask keep their exact value.
 """
@@ -52,13 +53,15 @@ class GeneratedFace:
         box: where the crop lies in the frame.
         crop: what the network saw, unmasked, uint8 RGB [h, w, 3] at the network's size.
         face: what it generated, likewise; None where it was not run.
+        lips: opening and width by the mouth reader, [2]: of the face, or of the crop where there is none.
     """
 
     frame: int
     yuv: np.ndarray
     box: CropBox
     crop: np.ndarray
-    face: np.ndarray | None = None
+    face: np.ndarray | None
+    lips: np.ndarray
 
 
 class FaceBlender:
@@ -68,7 +71,7 @@ class FaceBlender:
         geometry: masks and lip patches of the video.
         mouth_region_size: m of the network in pixels.
         colour: how the video's YUV is to be understood.
-        bank_frames: frames of the source for the bank of lips; their generated faces are not used.
+        bank_frames: frames of the source for the bank of lips, without generated faces.
         samples: frames with faces generated from speech of any moment, to measure the network's constant errors on
             this person.
     """
@@ -96,6 +99,7 @@ class FaceBlender:
         self._bank.fit(
             np.stack([self._lip_patch(self._soften(crop), at) for (crop, _), at in zip(pairs, samples, strict=True)]),
             np.stack([self._lip_patch(face + self._bias, at) for (_, face), at in zip(pairs, samples, strict=True)]),
+            np.stack([sample.lips for sample in samples]),
         )
         self._shot: int | None = None
 
@@ -113,9 +117,9 @@ class FaceBlender:
         masks = self._geometry.masks(generated.frame, generated.box, self._size)
         crop, face = self._yuv(generated.crop), self._yuv(generated.face) + self._bias
         lips = self._lip_patch(face, generated)
-        corrected = self._bank.correct(lips, closed)
+        match = self._bank.match(lips, generated.lips, closed)
+        corrected = self._bank.correct(lips, match, closed)
         face += self._lip_patch_to_crop(corrected - lips, generated) * masks.lips[..., None]
-        match = self._bank.match(lips, closed)
         change = (face - crop) * self._change_weights(face - crop, masks)[..., None]
         replaced = masks.face * weight * self._unfit_detail(change, masks)
         change = change * (masks.face[..., None] * weight)
@@ -218,7 +222,7 @@ class FaceBlender:
             details.append(source - _with_channels(grid.from_crop(_select(soft, group) + OFFSETS[group])))
             origins.append((grid.columns.start, grid.rows.start))
         opening = float(lip_opening(self._geometry.points[sample.frame]))
-        return LipFrame(opening, self._lip_patch(soft, sample), details, origins, from_patch)
+        return LipFrame(opening, sample.lips, self._lip_patch(soft, sample), details, origins, from_patch)
 
     def _lip_patch(self, image: np.ndarray, at: GeneratedFace) -> np.ndarray:
         """The lips of `image`, [h, w, 3] at the network's size, as a lip patch."""

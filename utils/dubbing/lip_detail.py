@@ -1,10 +1,13 @@
-"""Detail for generated lips, taken from other frames of the same person.
+"""Real lips for generated ones, taken from other frames of the same person.
 
-A small network generates soft lips, and sometimes lips that this person never has. Some frames of the source, spread
-over its lip openings, are kept in a bank. Generated lips are pulled towards the principal components of the bank's
-lips, as far as they lie further from them than real lips do, and their motion is enlarged where it is too small. Then
-the bank's frame with the most similar lips is warped to them by optical flow, and its high frequencies, which the
-network cannot generate, are added.
+A small network generates soft lips, and often lips that this person never has. Some frames of the source, spread over
+its lip openings, are kept in a bank. For each generated frame the bank's frame is found whose lips have the opening and
+width that the generated ones ask for, look most like them, and follow the last choice smoothly. It is warped to them by
+optical flow, and its high frequencies, which the network cannot generate, are added.
+
+How far its low frequencies replace the generated ones, too, depends on the network: not at all if the generated lips
+move as much as the real ones and are as close to the principal components of the bank's lips, almost wholly if they
+move half as much or lie far from them. The motion of generated lips is enlarged where it is too small.
 """
 
 from dataclasses import dataclass
@@ -16,12 +19,30 @@ BANK_SIZE = 48
 """Frames of the source in the bank."""
 KEEP_BONUS = 0.1
 """Fraction by which another entry must be nearer than the last one to replace it: without it the choice flickers."""
-TOLERANCE = 0.5
-"""Squared difference of two lips, in standard deviations of their luma, at which trust in a match falls to 1/e."""
+SHAPE_WEIGHT = 12.0
+"""Weight of opening and width, in standard deviations, against the look of the lips when an entry is chosen."""
+TRANSITION_WEIGHT = 3.0
+"""Weight of the difference from the last entry: without it the lips jump."""
+MAX_SHAPE_GAIN = 2.5
+"""Maximum factor on the motion of opening and width of generated lips that move too little."""
+REPLACEMENT = 0.85
+"""Maximum fraction of the generated lips that real ones replace."""
+FULL_MOTION_RATIO, FULL_RESIDUAL_RATIO = 2.0, 1.5
+"""Motion of real lips over that of generated ones, and residual of generated lips over that of real ones, from which
+REPLACEMENT holds: proportionally less down to 1."""
+TALKING_STD = 0.5
+"""Standard deviation of the lip opening by the mouth reader from which a source shows enough lips to choose from."""
+LIGHT_SIGMA = 3.0
+"""Standard deviation of a Gaussian in cells: softer differences from the real lips are due to light, and are kept."""
+TOLERANCE, REPLACED_TOLERANCE = 0.5, 2.0
+"""Squared difference of two lips, in standard deviations of their luma, at which trust in a match falls to 1/e: if none
+of the lips are replaced, and if all that can be are."""
 ERROR_SPREAD = 2.5
 """Standard deviation of the Gaussian over this difference, in cells: with less, fragments of other lips show."""
-MAX_FLOW = 5.0
-"""Maximum optical flow in cells."""
+MAX_FLOW, FLOW_SIGMA = 5.0, 3.0
+"""Maximum optical flow, and standard deviation of the Gaussian that smooths it, in cells."""
+REPLACED_FLOW = 0.5
+"""Fraction of the flow by which lips are warped that replace the generated ones: these have errors to warp to."""
 CLOSED_DIVISOR = 12
 """One entry in this many, those with the smallest lip opening, shows closed lips."""
 COMPONENTS = 10
@@ -45,7 +66,8 @@ class LipFrame:
     """One frame of the bank.
 
     Attributes:
-        opening: of the lips, see lip_opening.
+        opening: of the lips by landmarks, see lip_opening.
+        shape: opening and width by the mouth reader, [2].
         patch: float32 [h, w, 3], the lips in YUV as a lip patch, as soft as the network would generate them.
         details: what the frame shows beyond that, float32 [h, w, channels], luma and chroma.
         origins: (x, y) of their first samples in the planes of the whole frame.
@@ -53,6 +75,7 @@ class LipFrame:
     """
 
     opening: float
+    shape: np.ndarray
     patch: np.ndarray
     details: list[np.ndarray]
     origins: list[tuple[int, int]]
@@ -65,11 +88,13 @@ class LipMatch:
 
     Attributes:
         entry: the frame of the bank.
+        patch: its lips, warped to the generated ones, float32 [h, w, 3].
         cells: float32 [h, w, 2], for each cell of the generated lips the (x, y) of the same spot in the entry's patch.
         trust: float32 [h, w] in [0, 1], how well the two agree there.
     """
 
     entry: LipFrame
+    patch: np.ndarray
     cells: np.ndarray
     trust: np.ndarray
 
@@ -86,25 +111,33 @@ class LipBank:
         height, width = entries[0].patch.shape[:2]
         self._cells = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
         self._window = _window(height, width)
+        self._core = np.clip(4 * self._window, 0, 1)
+        self._soft_core = np.maximum(cv2.GaussianBlur(self._core, (0, 0), LIGHT_SIGMA), 1e-3)[..., None]
         self._table = np.stack([self._standardised_luma(entry.patch) for entry in entries])
+        self._transitions = np.stack([self._distances(luma) for luma in self._table])
+        self._shapes = np.stack([entry.shape for entry in entries])
+        self._shape_std = self._shapes.std(0) + 1e-6
         self._pca = _LipPCA(np.stack([entry.patch for entry in entries]), self._window)
         closed = sorted(entries, key=lambda entry: entry.opening)[: max(1, len(entries) // CLOSED_DIVISOR)]
         self._closed_patch = np.mean([entry.patch for entry in closed], 0)
         self._generated_mean = self._real_mean = np.zeros_like(entries[0].patch)
         self._projected_mean = self._mean_shift = self._generated_mean
         self._gain = self._match_gain = 1.0
+        self._shape_gain, self._generated_shape = np.ones(2), self._shapes.mean(0)
+        self._need = 0.0  # 0 .. 1: how far the generated lips are to be replaced
         self._max_residual: float | None = None
         self._pull = 0.0
         self._last: int | None = None
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._flow.setFinestScale(0)
 
-    def fit(self, real: np.ndarray, generated: np.ndarray) -> None:
+    def fit(self, real: np.ndarray, generated: np.ndarray, generated_shapes: np.ndarray) -> None:
         """Measure how generated lips differ from the real ones of the same frames; sets what `correct` and `match` do.
 
         Args:
             real: lip patches float32 [N, h, w, 3], as soft as those of the bank.
             generated: likewise, from speech of any moment.
+            generated_shapes: opening and width of the generated lips by the mouth reader, [N, 2].
         """
         if len(self._entries) < MIN_ENTRIES:
             return
@@ -117,23 +150,61 @@ class LipBank:
         self._gain, self._match_gain = (float(np.clip(ratio, 1, most)) for most in (MAX_GAIN, MAX_MATCH_GAIN))
         self._projected_mean = self._pca.project(self._generated_mean)
         self._mean_shift = strength * (self._pca.project(self._real_mean) - self._projected_mean)
+        self._generated_shape = generated_shapes.mean(0)
+        gain = self._shape_std / (generated_shapes.std(0) + 1e-6)
+        self._shape_gain = np.clip(gain, 1 / MAX_SHAPE_GAIN, MAX_SHAPE_GAIN)
+        # Frames that the components were not made of have a larger residual than those they were made of.
+        own = np.stack([entry.patch for entry in self._entries])
+        half = _LipPCA(own[::2], self._window)
+        unseen = float(half.residual(own[1::2]).mean())
+        residual_ratio = half.residual(generated).mean() / max(unseen, half.residual(real).mean(), 1e-6)
+        need = max((ratio - 1) / (FULL_MOTION_RATIO - 1), (residual_ratio - 1) / (FULL_RESIDUAL_RATIO - 1))
+        self._need = strength * float(np.clip(need, 0, 1) * min(1, self._shape_std[0] / TALKING_STD))
         generated_residual, real_residual = (self._pca.residual(patches).mean() for patches in (generated, real))
         if generated_residual > RESIDUAL_RATIO * real_residual:
-            # Frames that the components were not made of have a larger residual than those they were made of.
-            own = np.stack([entry.patch for entry in self._entries])
-            unseen = _LipPCA(own[::2], self._window).residual(own[1::2]).mean()
-            self._max_residual, self._pull = float(unseen), PULL * strength
+            self._max_residual, self._pull = unseen, PULL * strength
 
     def reset(self) -> None:
         """Forget the last match: the next face does not follow the last one."""
         self._last = None
 
-    def correct(self, patch: np.ndarray, closed: float = 0.0) -> np.ndarray:
-        """Generated lips, float32 [h, w, 3], pulled towards this person's own, and moving as far as they do.
+    def match(self, patch: np.ndarray, shape: np.ndarray, closed: float = 0.0) -> LipMatch:
+        """Find the entry most like some generated lips.
+
+        The deviations of the generated lips, and of their shape, from their means are scaled to those of real lips
+        before the search.
+
+        Args:
+            patch: the generated lips, float32 [h, w, 3].
+            shape: their opening and width by the mouth reader, [2].
+            closed: 0 .. 1, how far they are to be closed, as far as the source shows closed lips.
+        """
+        wanted = self._real_mean + self._match_gain * (patch - self._generated_mean)
+        wanted = wanted + np.float32(self._need) * (self._pca.project(wanted) - wanted)
+        query = self._standardised_luma(self._blend_closed(wanted, closed))
+        distance = self._distances(query)
+        nearest = np.sort(distance)[:5].mean()
+        distance = distance + self._need * SHAPE_WEIGHT * nearest * self._shape_distances(shape, closed)
+        if self._last is not None:
+            distance += self._need * TRANSITION_WEIGHT * self._transitions[self._last]
+            distance[self._last] *= 1 - KEEP_BONUS
+        self._last = int(distance.argmin())
+        found, entry = self._table[self._last], self._entries[self._last]
+        flow = self._flow.calc(_as_image(query), _as_image(found), None)
+        flow = cv2.GaussianBlur(flow, (0, 0), FLOW_SIGMA).clip(-MAX_FLOW, MAX_FLOW)
+        cells = self._cells + flow * np.float32(1 + self._need * (REPLACED_FLOW - 1))
+        error = cv2.GaussianBlur((_warped(found, cells) - query) ** 2, (0, 0), ERROR_SPREAD)
+        tolerance = TOLERANCE + self._need * (REPLACED_TOLERANCE - TOLERANCE)
+        trust = np.exp(-error / tolerance) * self._core
+        return LipMatch(entry, _warped(entry.patch, cells), cells, trust)
+
+    def correct(self, patch: np.ndarray, match: LipMatch, closed: float = 0.0) -> np.ndarray:
+        """Generated lips, float32 [h, w, 3], as this person's own would be, and moving as far as they do.
 
         Args:
             patch: the generated lips.
-            closed: 0 .. 1, how far they are closed, as far as the source shows closed lips.
+            match: the entry that was found for them.
+            closed: see match.
         """
         projected = self._pca.project(patch)
         residual = patch - projected
@@ -141,31 +212,26 @@ class LipBank:
             allowed = self._max_residual / max(float(self._pca.residual(patch[None])[0]), self._max_residual)
             residual = residual * np.float32(1 - self._pull * (1 - allowed))
         moved = projected + self._mean_shift + np.float32(self._gain - 1) * (projected - self._projected_mean)
-        return self._blend_closed(moved + residual, closed)
+        corrected = self._blend_closed(moved + residual, closed)
+        share = REPLACEMENT * self._need
+        if not share:
+            return corrected
+        change = match.patch - corrected
+        core = self._core[..., None]
+        light = cv2.GaussianBlur(core * change, (0, 0), LIGHT_SIGMA) / self._soft_core
+        return corrected + np.float32(share) * core * (change - light)
 
-    def match(self, patch: np.ndarray, closed: float = 0.0) -> LipMatch:
-        """Find the entry most like some generated lips.
+    def _distances(self, luma: np.ndarray) -> np.ndarray:
+        """Squared differences [N] of standardised luma [h, w] from the entries'."""
+        return ((self._table - luma) ** 2).reshape(len(self._table), -1) @ self._window.ravel()
 
-        The deviation of the generated lips from their mean is scaled to the motion of real ones before the search.
-
-        Args:
-            patch: the generated lips before `correct`, float32 [h, w, 3].
-            closed: see correct.
-        """
-        wanted = self._blend_closed(self._real_mean + self._match_gain * (patch - self._generated_mean), closed)
-        query = self._standardised_luma(wanted)
-        distance = ((self._table - query) ** 2).reshape(len(self._table), -1) @ self._window.ravel()
-        if self._last is not None:
-            distance[self._last] *= 1 - KEEP_BONUS
-        self._last = int(distance.argmin())
-        found = self._table[self._last]
-        flow = self._flow.calc(_as_image(query), _as_image(found), None)
-        flow = cv2.GaussianBlur(flow, (0, 0), 1.5).clip(-MAX_FLOW, MAX_FLOW)
-        cells = self._cells + flow
-        warped = cv2.remap(found, cells[..., 0], cells[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        error = cv2.GaussianBlur((warped - query) ** 2, (0, 0), ERROR_SPREAD)
-        trust = np.exp(-error / TOLERANCE) * np.clip(4 * self._window, 0, 1)
-        return LipMatch(self._entries[self._last], cells, trust)
+    def _shape_distances(self, shape: np.ndarray, closed: float) -> np.ndarray:
+        """Squared differences [N] of the entries' shapes, in standard deviations, from what generated lips ask for."""
+        wanted = self._shapes.mean(0) + self._shape_gain * (shape - self._generated_shape)
+        least, largest = np.quantile(self._shapes, (0.02, 0.98), axis=0)
+        wanted = np.clip(wanted, least, largest)
+        wanted[0] += closed * (least[0] - wanted[0])
+        return (((self._shapes - wanted) / self._shape_std) ** 2).sum(1)
 
     def _blend_closed(self, patch: np.ndarray, closed: float) -> np.ndarray:
         if not closed:
@@ -223,6 +289,11 @@ def _window(height: int, width: int) -> np.ndarray:
     """Float32 [h, w]: 1 in the middle of a patch, falling to 0 at the edges."""
     x, y = (np.linspace(-1, 1, size) for size in (width, height))
     return np.clip(1 - np.hypot(x[None] ** 2, y[:, None] ** 2), 0, 1).astype(np.float32)
+
+
+def _warped(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """An image [h, w(, c)] sampled at `cells` [h, w, 2]."""
+    return cv2.remap(image, cells[..., 0], cells[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _as_image(standardised: np.ndarray) -> np.ndarray:

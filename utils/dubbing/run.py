@@ -14,6 +14,7 @@ from utils.dubbing.face_blend import FaceBlender, GeneratedFace
 from utils.dubbing.face_geometry import FaceGeometry
 from utils.dubbing.generator import MouthGenerator
 from utils.dubbing.lip_detail import BANK_SIZE
+from utils.dubbing.mouth_reader import MouthReader, load_mouth_reader
 from utils.dubbing.settings import DubbingJob, DubbingOptions
 from utils.dubbing.silence import closed_lips, find_pauses
 from utils.face.analysis import AnalyzedVideo
@@ -62,6 +63,7 @@ class OutputFrame:
         crop: the face crop at the source's resolution; None where the frame is left unchanged.
         network_crop: the crop at the network's size, uint8 RGB [h, w, 3].
         face: the generated face, uint8 RGB [h, w, 3], colour-matched to the crop unless --blend hard.
+        lips: opening and width of the lips, [2], of the face, or of the crop where there is none; with --blend face.
         yuv: the finished frame, uint8 [H * 3 // 2, W] (I420).
     """
 
@@ -70,6 +72,7 @@ class OutputFrame:
     crop: FaceCrop | None = None
     network_crop: np.ndarray | None = None
     face: np.ndarray | None = None
+    lips: np.ndarray | None = None
     yuv: np.ndarray | None = None
 
     @property
@@ -79,7 +82,7 @@ class OutputFrame:
 
     def generated(self) -> GeneratedFace:
         """The frame as the face blender takes it."""
-        return GeneratedFace(self.index, self.source.yuv, self.crop.box, self.network_crop, self.face)
+        return GeneratedFace(self.index, self.source.yuv, self.crop.box, self.network_crop, self.face, self.lips)
 
 
 def ping_pong(count: int, length: int) -> Iterator[int]:
@@ -118,6 +121,7 @@ class DubRun:
         needs_all_rows = options.blend == "hard" or job.face_video is not None
         self._first_row = 0 if needs_all_rows else first_visible_row(generator.mouth_region_size)
         self._face_blender: FaceBlender | None = None
+        self._mouth_reader: MouthReader | None = None
         self._pauses = np.empty((0, 2))
 
     def frames(self) -> Iterator[list[OutputFrame]]:
@@ -133,6 +137,7 @@ class DubRun:
         """Measure what `--blend face` needs to know about the source; nothing to do for the other blendings."""
         if self._options.blend == "face":
             begin = time.perf_counter()
+            self._mouth_reader = load_mouth_reader(self._generator.device)
             self._face_blender = self._make_face_blender()
             self._timer.add("prepare blending", time.perf_counter() - begin)
 
@@ -198,7 +203,14 @@ class DubRun:
                 generated = match_colour(generated, crops, self._generator.mouth_region_size)
             for frame, face in zip(with_face, tensor_to_crops(generated), strict=True):
                 frame.face = face
+            if self._mouth_reader is not None:
+                self._read_lips(with_face, generated)
         return batch
+
+    def _read_lips(self, frames: list[OutputFrame], faces: torch.Tensor) -> None:
+        """Set the lips of frames to what `faces`, float [B, 3, H, W] in [0, 1], show."""
+        for frame, lips in zip(frames, self._mouth_reader(faces, self._generator.mouth_region_size), strict=True):
+            frame.lips = lips
 
     def _blend(self, batch: list[OutputFrame]) -> list[OutputFrame]:
         plan, colour = self._source.plan, self._source.reader.info.colour
@@ -221,6 +233,8 @@ class DubRun:
         geometry = FaceGeometry(plan, self._source.shots)
         chosen = geometry.lip_samples(BANK_SIZE)
         bank = self._cut([OutputFrame(0.0, frame) for frame in reader.play(chosen)])
+        crops = np.stack([frame.network_crop for frame in bank])
+        self._read_lips(bank, crops_to_tensor(crops, self._generator.device))
         moments = np.linspace(0, self.speech.duration, ERROR_SAMPLES)
         picks = np.linspace(0, len(bank) - 1, ERROR_SAMPLES).round().astype(int)
         samples = [replace(bank[pick], time=float(moment)) for pick, moment in zip(picks, moments, strict=True)]

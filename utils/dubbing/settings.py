@@ -14,6 +14,7 @@ from utils.settings import as_paths, check_choices, folder_or_off, option, posit
 PUBLISHED_WEIGHTS = Path("./asserts/clip_training_DINet_256mouth.pth")
 _SHIPPED = Path(__file__).resolve().parents[2] / "asserts"
 SHIPPED_WEIGHTS = _SHIPPED / "demo" / "DINet_demo.pth"
+SHIPPED_MOUTH_READER = _SHIPPED / "demo" / "mouth_reader.pth"
 EXAMPLE_SOURCE = _SHIPPED / "example" / "astronaut.mp4"
 EXAMPLE_AUDIO = _SHIPPED / "example" / "speech.wav"
 

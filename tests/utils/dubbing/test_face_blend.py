@@ -14,6 +14,8 @@ from utils.media.yuv import Colour, luma_height, rgb_to_yuv_matrix, set_rgb_patc
 
 BT601 = Colour(matrix=5, primaries=5, transfer=6)
 ONE_SHOT = np.zeros(1, int)
+LIPS = np.array([1.0, 15.0], np.float32)
+"""Opening and width, as the mouth reader would predict them."""
 
 
 def portrait() -> np.ndarray:
@@ -44,11 +46,11 @@ def shown(size: int, yuv: np.ndarray, points: np.ndarray) -> tuple[FaceGeometry,
     plan = plan_crops(points, ONE_SHOT, yuv.shape[1], luma_height(yuv), 25.0)
     box = plan.box(0)
     crop = cut_face(yuv, box, BT601).resized(*network_size(size))
-    return FaceGeometry(plan, ONE_SHOT), GeneratedFace(0, yuv, box, crop, crop)
+    return FaceGeometry(plan, ONE_SHOT), GeneratedFace(0, yuv, box, crop, crop, LIPS)
 
 
 def repaint(made: GeneratedFace, face: np.ndarray) -> GeneratedFace:
-    return GeneratedFace(made.frame, made.yuv, made.box, made.crop, face)
+    return GeneratedFace(made.frame, made.yuv, made.box, made.crop, face, made.lips)
 
 
 @pytest.mark.parametrize("size", [64, 256])
@@ -68,7 +70,7 @@ def test_a_generator_that_returns_the_source_changes_nothing_after_many_frames_e
         mouth = np.s_[132 + frame % 7 : 150, 205:240]
         yuv[:512][mouth] = yuv[:512][mouth] * (0.4 + 0.02 * frame)  # a mouth that changes
         crop = cut_face(yuv, plan.box(frame), BT601).resized(*network_size(64))
-        seen.append(GeneratedFace(frame, yuv, plan.box(frame), crop, crop))
+        seen.append(GeneratedFace(frame, yuv, plan.box(frame), crop, crop, LIPS * frame))
     blender = FaceBlender(FaceGeometry(plan, ONE_SHOT), 64, BT601, seen[::2], seen[::3])
     for made in seen:
         assert np.abs(blender.blend(made, 1.0).astype(int) - made.yuv).max() <= 1

@@ -8,6 +8,11 @@ from utils.dubbing.lip_detail import LipBank, LipFrame
 HEIGHT, WIDTH = 44, 52
 
 
+def shape(opening: float) -> np.ndarray:
+    """What the mouth reader would predict: opening and width."""
+    return np.array([opening, 14.0], np.float32)
+
+
 def lips(opening: float, level: float = 120.0) -> np.ndarray:
     """A lip patch: a dark ellipse on skin, `opening` cells high."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
@@ -20,8 +25,20 @@ def bank(openings: np.ndarray) -> LipBank:
     entries = []
     for opening in openings:
         details = [np.full((HEIGHT, WIDTH, channels), opening, np.float32) for channels in (1, 2)]
-        entries.append(LipFrame(float(opening), lips(opening), details, [(0, 0), (0, 0)], np.eye(2, 3)))
+        entries.append(LipFrame(float(opening), shape(opening), lips(opening), details, [(0, 0), (0, 0)], np.eye(2, 3)))
     return LipBank(entries)
+
+
+def fit(lookup: LipBank, real: list[float], generated: list[float], blots: np.ndarray | None = None) -> None:
+    """Fit a bank on lips of these openings, the generated ones with additional `blots`."""
+    made = np.stack([lips(opening) for opening in generated])
+    made = made if blots is None else made + blots
+    lookup.fit(np.stack([lips(opening) for opening in real]), made, np.stack([shape(o) for o in generated]))
+
+
+def corrected(lookup: LipBank, patch: np.ndarray, opening: float, closed: float = 0.0) -> np.ndarray:
+    lookup.reset()
+    return lookup.correct(patch, lookup.match(patch, shape(opening), closed), closed)
 
 
 def darkness(patch: np.ndarray) -> float:
@@ -29,7 +46,7 @@ def darkness(patch: np.ndarray) -> float:
 
 
 def test_the_entry_with_the_same_opening_is_found_whatever_the_light():
-    found = bank(np.arange(12.0)).match(lips(7.0, level=90.0))
+    found = bank(np.arange(12.0)).match(lips(7.0, level=90.0), shape(7.0))
     assert found.entry.opening == 7
     assert np.median(found.trust[10:30, 12:40]) > 0.9
 
@@ -38,7 +55,7 @@ def test_spots_that_agree_by_chance_among_others_are_not_trusted():
     lookup = bank(np.arange(12.0))
     tiles = np.add.outer(np.arange(HEIGHT) // 5, np.arange(WIDTH) // 5) % 2  # every other tile differs
     odd = lips(7.0) + 60 * (tiles[..., None] * (1, 0, 0)).astype(np.float32)
-    assert lookup.match(odd).trust.max() < 0.75
+    assert lookup.match(odd, shape(7.0)).trust.max() < 0.75
 
 
 def test_a_choice_stays_until_another_is_clearly_nearer_and_a_cut_ends_that():
@@ -46,30 +63,59 @@ def test_a_choice_stays_until_another_is_clearly_nearer_and_a_cut_ends_that():
 
     def afresh(opening: float) -> float:
         lookup.reset()
-        return lookup.match(lips(opening)).entry.opening
+        return lookup.match(lips(opening), shape(opening)).entry.opening
 
     barely_six = next(opening for opening in np.arange(5.0, 6.0, 0.005) if afresh(opening) == 6)
     assert afresh(5.0) == 5
-    assert lookup.match(lips(barely_six)).entry.opening == 5
+    assert lookup.match(lips(barely_six), shape(barely_six)).entry.opening == 5
     assert afresh(barely_six) == 6
 
 
 def test_lips_are_matched_with_the_motion_of_real_ones():
     lookup = bank(np.linspace(0, 11, 24))
     openings = np.linspace(0, 10, 16)
-    lookup.fit(np.stack([lips(o) for o in openings]), np.stack([lips(3 + 0.4 * o) for o in openings]))
-    low, high = (lookup.match(lips(opening)).entry.opening for opening in (3.4, 6.6))
+    fit(lookup, openings, 3 + 0.4 * openings)
+    low, high = (lookup.match(lips(opening), shape(opening)).entry.opening for opening in (3.4, 6.6))
     assert high - low > 1.4 * (6.6 - 3.4)
 
 
-@pytest.mark.parametrize(("motion", "gain"), [(1.0, 1.0), (0.8, 1.25), (0.4, 1.4)])
-def test_lips_that_move_too_little_are_moved_further(motion, gain):
-    lookup = bank(np.linspace(0, 11, 24))
+@pytest.mark.parametrize(("motion", "least", "most"), [(1.0, 0.95, 1.05), (0.8, 1.1, 1.7), (0.4, 1.4, 2.5)])
+def test_lips_that_move_too_little_are_moved_further(motion, least, most):
+    lookup = bank(np.linspace(0, 11, 48))
     openings = np.linspace(0, 10, 16)
-    lookup.fit(np.stack([lips(o) for o in openings]), np.stack([lips(5 + motion * (o - 5)) for o in openings]))
-    low, high = (lips(opening) for opening in (4.0, 6.0))
-    moved = darkness(lookup.correct(high)) - darkness(lookup.correct(low))
-    assert moved / (darkness(high) - darkness(low)) == pytest.approx(gain, rel=0.1)
+    fit(lookup, openings, 5 + motion * (openings - 5))
+    low, high = (darkness(corrected(lookup, lips(opening), opening)) for opening in (4.0, 6.0))
+    assert least < (high - low) / (darkness(lips(6.0)) - darkness(lips(4.0))) < most
+
+
+def test_poor_lips_are_replaced_by_real_ones_of_the_opening_that_they_ask_for():
+    lookup = bank(np.linspace(0, 11, 48))
+    openings = np.linspace(0, 10, 16)
+    noise = np.random.default_rng(0).normal(0, 15, (17, HEIGHT, WIDTH, 3)).astype(np.float32)
+    fit(lookup, openings, openings, noise[1:])
+    for opening in (2.0, 5.0, 8.0):
+        smudged = lips(opening) + noise[0]
+        found = corrected(lookup, smudged, opening)
+        mouth = np.s_[12:28, 16:36]
+        left = np.abs(found - lips(opening))[mouth].mean() / np.abs(smudged - lips(opening))[mouth].mean()
+        assert left < 0.4
+
+
+def test_good_lips_are_not_replaced():
+    lookup = bank(np.linspace(0, 11, 48))
+    openings = np.linspace(0, 10, 16)
+    fit(lookup, openings, openings)
+    blot = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    blot[17:21, 23:29, 0] = 20
+    assert corrected(lookup, lips(5) + blot, 5.0) == pytest.approx(lips(5) + blot, abs=1)
+
+
+def test_a_source_that_hardly_talks_does_not_hold_the_lips():
+    lookup = bank(np.linspace(1, 1.2, 24))
+    blots = np.random.default_rng(0).normal(0, 3, (16, HEIGHT, WIDTH, 3)).astype(np.float32)
+    fit(lookup, np.linspace(1, 1.2, 16), np.linspace(1, 1.2, 16), blots)
+    opened = darkness(corrected(lookup, lips(4.0), 4.0))
+    assert opened > 0.9 * darkness(lips(4.0))
 
 
 def test_lips_unlike_any_of_this_person_are_pulled_towards_theirs():
@@ -77,29 +123,28 @@ def test_lips_unlike_any_of_this_person_are_pulled_towards_theirs():
     openings = np.linspace(0, 10, 16)
     blot = np.zeros((HEIGHT, WIDTH, 3), np.float32)
     blot[17:21, 23:29, 0] = 60
-    odd = np.stack([lips(o) + blot * (n % 2) for n, o in enumerate(openings)])
-    lookup.fit(np.stack([lips(o) for o in openings]), odd)
-    left = lookup.correct(lips(5) + blot) - lips(5)
+    fit(lookup, openings, openings, np.stack([blot * (number % 2) for number in range(16)]))
+    left = corrected(lookup, lips(5) + blot, 5.0) - lips(5)
     assert np.abs(left[17:21, 23:29, 0]).mean() < 0.75 * 60
 
 
 def test_lips_of_a_portrait_do_not_hold_the_generated_ones():
     lookup = bank(np.full(24, 4.0) + 0.01 * np.arange(24))
-    lookup.fit(np.stack([lips(4.0 + 0.01 * n) for n in range(16)]), np.stack([lips(n / 2) for n in range(16)]))
+    fit(lookup, 4.0 + 0.01 * np.arange(16), np.arange(16) / 2)
     for opening in (0.0, 4.0, 7.0):
-        assert lookup.correct(lips(opening)) == pytest.approx(lips(opening), abs=0.5)
+        assert corrected(lookup, lips(opening), opening) == pytest.approx(lips(opening), abs=0.5)
 
 
 def test_lips_close_as_far_as_the_source_shows():
     lookup = bank(np.linspace(1, 11, 24))
-    assert darkness(lookup.correct(lips(9), closed=1.0)) == pytest.approx(darkness(lips(1.2)), rel=0.15)
-    half = darkness(lookup.correct(lips(9), closed=0.5))
+    assert darkness(corrected(lookup, lips(9), 9.0, closed=1.0)) == pytest.approx(darkness(lips(1.2)), rel=0.15)
+    half = darkness(corrected(lookup, lips(9), 9.0, closed=0.5))
     assert darkness(lips(1)) < half < darkness(lips(9))
 
 
 def test_lips_close_in_the_light_of_the_frame():
     lookup = bank(np.linspace(1, 11, 24))
     bluish = lips(9) + np.array([-20, 12, -10], np.float32)
-    closed = lookup.correct(bluish, closed=1.0)
+    closed = corrected(lookup, bluish, 9.0, closed=1.0)
     skin = closed[30:, 20:32].reshape(-1, 3).mean(0)  # below the lips
     assert skin == pytest.approx(bluish[30:, 20:32].reshape(-1, 3).mean(0), abs=3)
