@@ -32,6 +32,9 @@ the source's at some points, and its detail does not fit there."""
 CHANGE_LIMIT = 20.0
 """Largest change outside the mouth in levels, summed over Y, U and V. Larger ones are seldom due to speech, most often
 they are background beside the jaw."""
+CHANGE_SIGMA = 2.5
+"""Standard deviation, in cells of the masks' grid, of the Gaussian that smooths a poor network's changes of the skin:
+sharp ones are background beside the jaw."""
 BAND_SIGMAS = (0.7, 1.4, 2.8, 5.6)
 """Standard deviations of the Gaussians that separate the frequency bands, in cells of the masks' grid."""
 LUMA, CHROMA = (0,), (1, 2)
@@ -120,7 +123,7 @@ class FaceBlender:
         match = self._bank.match(lips, generated.lips, closed)
         corrected = self._bank.correct(lips, match, closed)
         face += self._lip_patch_to_crop(corrected - lips, generated) * masks.lips[..., None]
-        change = (face - crop) * self._change_weights(face - crop, masks)[..., None]
+        change = self._soften_skin((face - crop) * self._change_weights(face - crop, masks)[..., None], masks)
         replaced = masks.face * weight * self._unfit_detail(change, masks)
         change = change * (masks.face[..., None] * weight)
         result = generated.yuv.copy()
@@ -153,6 +156,13 @@ class FaceBlender:
         weights = np.maximum.reduce([self._confidence, masks.lips, masks.chin])
         allowed = np.minimum(1, CHANGE_LIMIT / np.maximum(weights * self._near(np.abs(change).sum(-1), SKIN_REACH), 1))
         return weights * (allowed + (1 - allowed) * masks.mouth)
+
+    def _soften_skin(self, change: np.ndarray, masks: FaceMasks) -> np.ndarray:
+        """Changes [h, w, 3] without sharp ones outside the lips, as far as the network's lips need to be replaced."""
+        if not self._bank.need:
+            return change
+        soft = cv2.GaussianBlur(change, (0, 0), CHANGE_SIGMA * self._size / MASK_SIZE)
+        return change + (np.float32(self._bank.need) * (1 - masks.lips))[..., None] * (soft - change)
 
     def _near(self, values: np.ndarray, reach: float) -> np.ndarray:
         """Mean of values [h, w] over so many cells of the masks' grid to each side."""

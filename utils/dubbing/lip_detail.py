@@ -124,7 +124,8 @@ class LipBank:
         self._projected_mean = self._mean_shift = self._generated_mean
         self._gain = self._match_gain = 1.0
         self._shape_gain, self._generated_shape = np.ones(2), self._shapes.mean(0)
-        self._need = 0.0  # 0 .. 1: how far the generated lips are to be replaced
+        self.need = 0.0
+        """0 .. 1, how far the generated lips are to be replaced; set by `fit`."""
         self._max_residual: float | None = None
         self._pull = 0.0
         self._last: int | None = None
@@ -159,7 +160,7 @@ class LipBank:
         unseen = float(half.residual(own[1::2]).mean())
         residual_ratio = half.residual(generated).mean() / max(unseen, half.residual(real).mean(), 1e-6)
         need = max((ratio - 1) / (FULL_MOTION_RATIO - 1), (residual_ratio - 1) / (FULL_RESIDUAL_RATIO - 1))
-        self._need = strength * float(np.clip(need, 0, 1) * min(1, self._shape_std[0] / TALKING_STD))
+        self.need = strength * float(np.clip(need, 0, 1) * min(1, self._shape_std[0] / TALKING_STD))
         generated_residual, real_residual = (self._pca.residual(patches).mean() for patches in (generated, real))
         if generated_residual > RESIDUAL_RATIO * real_residual:
             self._max_residual, self._pull = unseen, PULL * strength
@@ -180,21 +181,21 @@ class LipBank:
             closed: 0 .. 1, how far they are to be closed, as far as the source shows closed lips.
         """
         wanted = self._real_mean + self._match_gain * (patch - self._generated_mean)
-        wanted = wanted + np.float32(self._need) * (self._pca.project(wanted) - wanted)
+        wanted = wanted + np.float32(self.need) * (self._pca.project(wanted) - wanted)
         query = self._standardised_luma(self._blend_closed(wanted, closed))
         distance = self._distances(query)
         nearest = np.sort(distance)[:5].mean()
-        distance = distance + self._need * SHAPE_WEIGHT * nearest * self._shape_distances(shape, closed)
+        distance = distance + self.need * SHAPE_WEIGHT * nearest * self._shape_distances(shape, closed)
         if self._last is not None:
-            distance += self._need * TRANSITION_WEIGHT * self._transitions[self._last]
+            distance += self.need * TRANSITION_WEIGHT * self._transitions[self._last]
             distance[self._last] *= 1 - KEEP_BONUS
         self._last = int(distance.argmin())
         found, entry = self._table[self._last], self._entries[self._last]
         flow = self._flow.calc(_as_image(query), _as_image(found), None)
         flow = cv2.GaussianBlur(flow, (0, 0), FLOW_SIGMA).clip(-MAX_FLOW, MAX_FLOW)
-        cells = self._cells + flow * np.float32(1 + self._need * (REPLACED_FLOW - 1))
+        cells = self._cells + flow * np.float32(1 + self.need * (REPLACED_FLOW - 1))
         error = cv2.GaussianBlur((_warped(found, cells) - query) ** 2, (0, 0), ERROR_SPREAD)
-        tolerance = TOLERANCE + self._need * (REPLACED_TOLERANCE - TOLERANCE)
+        tolerance = TOLERANCE + self.need * (REPLACED_TOLERANCE - TOLERANCE)
         trust = np.exp(-error / tolerance) * self._core
         return LipMatch(entry, _warped(entry.patch, cells), cells, trust)
 
@@ -213,7 +214,7 @@ class LipBank:
             residual = residual * np.float32(1 - self._pull * (1 - allowed))
         moved = projected + self._mean_shift + np.float32(self._gain - 1) * (projected - self._projected_mean)
         corrected = self._blend_closed(moved + residual, closed)
-        share = REPLACEMENT * self._need
+        share = REPLACEMENT * self.need
         if not share:
             return corrected
         change = match.patch - corrected
