@@ -32,7 +32,7 @@ the source's at some points, and its detail does not fit there."""
 CHANGE_LIMIT = 20.0
 """Largest change outside the mouth in levels, summed over Y, U and V. Larger ones are seldom due to speech, most often
 they are background beside the jaw."""
-CHANGE_SIGMA = 2.5
+CHANGE_SIGMA = 1.7
 """Standard deviation, in cells of the masks' grid, of the Gaussian that smooths a poor network's changes of the skin:
 sharp ones are background beside the jaw."""
 BAND_SIGMAS = (0.7, 1.4, 2.8, 5.6)
