@@ -116,14 +116,15 @@ class LipBank:
         self._table = np.stack([self._standardised_luma(entry.patch) for entry in entries])
         self._transitions = np.stack([self._distances(luma) for luma in self._table])
         self._shapes = np.stack([entry.shape for entry in entries])
-        self._shape_std = self._shapes.std(0) + 1e-6
+        self._mean_shape, self._shape_std = self._shapes.mean(0), self._shapes.std(0) + 1e-6
+        self._shape_range = np.quantile(self._shapes, (0.02, 0.98), axis=0)  # beyond them the reader is often wrong
         self._pca = _LipPCA(np.stack([entry.patch for entry in entries]), self._window)
         closed = sorted(entries, key=lambda entry: entry.opening)[: max(1, len(entries) // CLOSED_DIVISOR)]
         self._closed_patch = np.mean([entry.patch for entry in closed], 0)
         self._generated_mean = self._real_mean = np.zeros_like(entries[0].patch)
         self._projected_mean = self._mean_shift = self._generated_mean
         self._gain = self._match_gain = 1.0
-        self._shape_gain, self._generated_shape = np.ones(2), self._shapes.mean(0)
+        self._shape_gain, self._generated_shape = np.ones(2), self._mean_shape
         self.need = 0.0
         """0 .. 1, how far the generated lips are to be replaced; set by `fit`."""
         self._max_residual: float | None = None
@@ -228,9 +229,8 @@ class LipBank:
 
     def _shape_distances(self, shape: np.ndarray, closed: float) -> np.ndarray:
         """Squared differences [N] of the entries' shapes, in standard deviations, from what generated lips ask for."""
-        wanted = self._shapes.mean(0) + self._shape_gain * (shape - self._generated_shape)
-        least, largest = np.quantile(self._shapes, (0.02, 0.98), axis=0)
-        wanted = np.clip(wanted, least, largest)
+        least, largest = self._shape_range
+        wanted = np.clip(self._mean_shape + self._shape_gain * (shape - self._generated_shape), least, largest)
         wanted[0] += closed * (least[0] - wanted[0])
         return (((self._shapes - wanted) / self._shape_std) ** 2).sum(1)
 
