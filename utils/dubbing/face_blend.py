@@ -1,4 +1,4 @@
-"""Blending by landmarks (`--blend face`): only the lower face changes, and its skin and lips keep the source's detail.
+"""Blending by landmarks (`--blend face`): only the lower face changes, and it keeps the source's detail.
 
 With S the source crop, low(S) what the network sees of it, and G the generated face (both at the network's size), the
 result is S + G - low(S), enlarged, inside the mask of the lower face. So the skin keeps the high frequencies that the
