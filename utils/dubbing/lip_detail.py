@@ -30,7 +30,7 @@ REPLACEMENT = 0.85
 FULL_MOTION_RATIO, FULL_RESIDUAL_RATIO = 2.0, 1.5
 """Motion of real lips over that of generated ones, and residual of generated lips over that of real ones, from which
 REPLACEMENT holds: proportionally less down to 1."""
-TALKING_STD = 0.5
+TALKING_STD = 0.3
 """Standard deviation of the lip opening by the mouth reader from which a source shows enough lips to choose from."""
 LIGHT_SIGMA = 3.0
 """Standard deviation of a Gaussian in cells: softer differences from the real lips are due to light, and are kept."""
