@@ -30,13 +30,15 @@ REPLACEMENT = 0.85
 FULL_MOTION_RATIO, FULL_RESIDUAL_RATIO = 2.0, 1.5
 """Motion of real lips over that of generated ones, and residual of generated lips over that of real ones, from which
 REPLACEMENT holds: proportionally less down to 1."""
-TALKING_STD = 0.3
-"""Standard deviation of the lip opening by the mouth reader from which a source shows enough lips to choose from."""
+TALKING_STD = (0.1, 0.3)
+"""Standard deviations of the lip opening by the mouth reader: up to the first a source shows too few lips to choose
+from, from the second on enough."""
 LIGHT_SIGMA = 3.0
 """Standard deviation of a Gaussian in cells: softer differences from the real lips are due to light, and are kept."""
-TOLERANCE, REPLACED_TOLERANCE = 0.5, 2.0
-"""Squared difference of two lips, in standard deviations of their luma, at which trust in a match falls to 1/e: if none
-of the lips are replaced, and if all that can be are."""
+CHROMA_SIGMA = 8.0
+"""The same for the colour, which poor lips often lack."""
+TOLERANCE = 0.5
+"""Squared difference of two lips, in standard deviations of their luma, at which trust in a match falls to 1/e."""
 ERROR_SPREAD = 2.5
 """Standard deviation of the Gaussian over this difference, in cells: with less, fragments of other lips show."""
 MAX_FLOW, FLOW_SIGMA = 5.0, 3.0
@@ -112,7 +114,6 @@ class LipBank:
         self._cells = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
         self._window = _window(height, width)
         self._core = np.clip(4 * self._window, 0, 1)
-        self._soft_core = np.maximum(cv2.GaussianBlur(self._core, (0, 0), LIGHT_SIGMA), 1e-3)[..., None]
         self._table = np.stack([self._standardised_luma(entry.patch) for entry in entries])
         self._transitions = np.stack([self._distances(luma) for luma in self._table])
         self._shapes = np.stack([entry.shape for entry in entries])
@@ -160,8 +161,9 @@ class LipBank:
         half = _LipPCA(own[::2], self._window)
         unseen = float(half.residual(own[1::2]).mean())
         residual_ratio = half.residual(generated).mean() / max(unseen, half.residual(real).mean(), 1e-6)
+        talking = np.interp(self._shape_std[0], TALKING_STD, (0, 1))
         need = max((ratio - 1) / (FULL_MOTION_RATIO - 1), (residual_ratio - 1) / (FULL_RESIDUAL_RATIO - 1))
-        self.need = strength * float(np.clip(need, 0, 1) * min(1, self._shape_std[0] / TALKING_STD))
+        self.need = strength * float(np.clip(need, 0, 1) * talking)
         generated_residual, real_residual = (self._pca.residual(patches).mean() for patches in (generated, real))
         if generated_residual > RESIDUAL_RATIO * real_residual:
             self._max_residual, self._pull = unseen, PULL * strength
@@ -196,8 +198,8 @@ class LipBank:
         flow = cv2.GaussianBlur(flow, (0, 0), FLOW_SIGMA).clip(-MAX_FLOW, MAX_FLOW)
         cells = self._cells + flow * np.float32(1 + self.need * (REPLACED_FLOW - 1))
         error = cv2.GaussianBlur((_warped(found, cells) - query) ** 2, (0, 0), ERROR_SPREAD)
-        tolerance = TOLERANCE + self.need * (REPLACED_TOLERANCE - TOLERANCE)
-        trust = np.exp(-error / tolerance) * self._core
+        share = REPLACEMENT * self.need  # where the entry replaces the generated lips, its detail fits
+        trust = (share + (1 - share) * np.exp(-error / TOLERANCE)) * self._core
         return LipMatch(entry, _warped(entry.patch, cells), cells, trust)
 
     def correct(self, patch: np.ndarray, match: LipMatch, closed: float = 0.0) -> np.ndarray:
@@ -220,8 +222,14 @@ class LipBank:
             return corrected
         change = match.patch - corrected
         core = self._core[..., None]
-        light = cv2.GaussianBlur(core * change, (0, 0), LIGHT_SIGMA) / self._soft_core
+        light = self._blurred(core * change) / self._blurred(np.dstack([self._core] * 3)).clip(1e-3)
         return corrected + np.float32(share) * core * (change - light)
+
+    @staticmethod
+    def _blurred(image: np.ndarray) -> np.ndarray:
+        """[h, w, 3] in YUV without what is not due to light."""
+        sigmas = (LIGHT_SIGMA, CHROMA_SIGMA, CHROMA_SIGMA)
+        return np.dstack([cv2.GaussianBlur(image[..., n], (0, 0), sigma) for n, sigma in enumerate(sigmas)])
 
     def _distances(self, luma: np.ndarray) -> np.ndarray:
         """Squared differences [N] of standardised luma [h, w] from the entries'."""
