@@ -114,6 +114,7 @@ class LipBank:
         self._cells = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
         self._window = _window(height, width)
         self._core = np.clip(4 * self._window, 0, 1)
+        self._blurred_core = _blurred(np.dstack([self._core] * 3)).clip(1e-3)
         self._table = np.stack([self._standardised_luma(entry.patch) for entry in entries])
         self._transitions = np.stack([self._distances(luma) for luma in self._table])
         self._shapes = np.stack([entry.shape for entry in entries])
@@ -222,14 +223,8 @@ class LipBank:
             return corrected
         change = match.patch - corrected
         core = self._core[..., None]
-        light = self._blurred(core * change) / self._blurred(np.dstack([self._core] * 3)).clip(1e-3)
+        light = _blurred(core * change) / self._blurred_core
         return corrected + np.float32(share) * core * (change - light)
-
-    @staticmethod
-    def _blurred(image: np.ndarray) -> np.ndarray:
-        """[h, w, 3] in YUV without what is not due to light."""
-        sigmas = (LIGHT_SIGMA, CHROMA_SIGMA, CHROMA_SIGMA)
-        return np.dstack([cv2.GaussianBlur(image[..., n], (0, 0), sigma) for n, sigma in enumerate(sigmas)])
 
     def _distances(self, luma: np.ndarray) -> np.ndarray:
         """Squared differences [N] of standardised luma [h, w] from the entries'."""
@@ -298,6 +293,12 @@ def _window(height: int, width: int) -> np.ndarray:
     """Float32 [h, w]: 1 in the middle of a patch, falling to 0 at the edges."""
     x, y = (np.linspace(-1, 1, size) for size in (width, height))
     return np.clip(1 - np.hypot(x[None] ** 2, y[:, None] ** 2), 0, 1).astype(np.float32)
+
+
+def _blurred(image: np.ndarray) -> np.ndarray:
+    """A YUV image [h, w, 3] blurred so far that differences of light remain."""
+    sigmas = (LIGHT_SIGMA, CHROMA_SIGMA, CHROMA_SIGMA)
+    return np.dstack([cv2.GaussianBlur(image[..., channel], (0, 0), sigma) for channel, sigma in enumerate(sigmas)])
 
 
 def _warped(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
