@@ -120,9 +120,10 @@ class LipBank:
         self._shapes = np.stack([entry.shape for entry in entries])
         self._mean_shape, self._shape_std = self._shapes.mean(0), self._shapes.std(0) + 1e-6
         self._shape_range = np.quantile(self._shapes, (0.02, 0.98), axis=0)  # beyond them the reader is often wrong
-        self._pca = _LipPCA(np.stack([entry.patch for entry in entries]), self._window)
-        closed = sorted(entries, key=lambda entry: entry.opening)[: max(1, len(entries) // CLOSED_DIVISOR)]
-        self._closed_patch = np.mean([entry.patch for entry in closed], 0)
+        self._patches = np.stack([entry.patch for entry in entries])
+        self._pca = _LipPCA(self._patches, self._window)
+        by_opening = np.argsort([entry.opening for entry in entries], kind="stable")
+        self._closed_patch = self._patches[by_opening[: max(1, len(entries) // CLOSED_DIVISOR)]].mean(0)
         self._generated_mean = self._real_mean = np.zeros_like(entries[0].patch)
         self._projected_mean = self._mean_shift = self._generated_mean
         self._gain = self._match_gain = 1.0
@@ -158,9 +159,8 @@ class LipBank:
         gain = self._shape_std / (generated_shapes.std(0) + 1e-6)
         self._shape_gain = np.clip(gain, 1 / MAX_SHAPE_GAIN, MAX_SHAPE_GAIN)
         # Frames that the components were not made of have a larger residual than those they were made of.
-        own = np.stack([entry.patch for entry in self._entries])
-        half = _LipPCA(own[::2], self._window)
-        unseen = float(half.residual(own[1::2]).mean())
+        half = _LipPCA(self._patches[::2], self._window)
+        unseen = float(half.residual(self._patches[1::2]).mean())
         residual_ratio = half.residual(generated).mean() / max(unseen, half.residual(real).mean(), 1e-6)
         talking = np.interp(self._shape_std[0], TALKING_STD, (0, 1))
         need = max((ratio - 1) / (FULL_MOTION_RATIO - 1), (residual_ratio - 1) / (FULL_RESIDUAL_RATIO - 1))
@@ -199,8 +199,8 @@ class LipBank:
         flow = cv2.GaussianBlur(flow, (0, 0), FLOW_SIGMA).clip(-MAX_FLOW, MAX_FLOW)
         cells = self._cells + flow * np.float32(1 + self.need * (REPLACED_FLOW - 1))
         error = cv2.GaussianBlur((_warped(found, cells) - query) ** 2, (0, 0), ERROR_SPREAD)
-        share = REPLACEMENT * self.need  # where the entry replaces the generated lips, its detail fits
-        trust = (share + (1 - share) * np.exp(-error / TOLERANCE)) * self._core
+        # Where the entry replaces the generated lips, its detail fits.
+        trust = (self._share + (1 - self._share) * np.exp(-error / TOLERANCE)) * self._core
         return LipMatch(entry, _warped(entry.patch, cells), cells, trust)
 
     def correct(self, patch: np.ndarray, match: LipMatch, closed: float = 0.0) -> np.ndarray:
@@ -218,13 +218,17 @@ class LipBank:
             residual = residual * np.float32(1 - self._pull * (1 - allowed))
         moved = projected + self._mean_shift + np.float32(self._gain - 1) * (projected - self._projected_mean)
         corrected = self._blend_closed(moved + residual, closed)
-        share = REPLACEMENT * self.need
-        if not share:
+        if not self._share:
             return corrected
         change = match.patch - corrected
         core = self._core[..., None]
         light = _blurred(core * change) / self._blurred_core
-        return corrected + np.float32(share) * core * (change - light)
+        return corrected + np.float32(self._share) * core * (change - light)
+
+    @property
+    def _share(self) -> float:
+        """Fraction of the generated lips that the matched entry replaces."""
+        return REPLACEMENT * self.need
 
     def _distances(self, luma: np.ndarray) -> np.ndarray:
         """Squared differences [N] of standardised luma [h, w] from the entries'."""
