@@ -58,7 +58,7 @@ LOSS_WEIGHTS = LossWeights(
     lip_focus=4,
     perception_region="mouth",
 )
-LIP_SUPERVISION = LipSupervisionSettings(lamb_lips=1, lip_amplitude=2.5, unpaired_audio=0.5)
+LIP_SUPERVISION = LipSupervisionSettings(lamb_lips=1, lip_amplitude=1.5, unpaired_audio=0.5)
 LEARNING_RATE = 2e-4
 WARMUP_STEPS = 30
 """Steps over which the learning rate rises: Adam's first steps have full size in noisy directions."""

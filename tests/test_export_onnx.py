@@ -63,13 +63,13 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "onnx"
     export(SHIPPED_WEIGHTS, folder)
     checkpoint = read_checkpoint(SHIPPED_WEIGHTS, "--x")
-    network = DINet(audio_channel=80, feature_channel=checkpoint.metadata.feature_channel)
+    network = DINet(audio_channel=384, feature_channel=checkpoint.metadata.feature_channel)
     load_network(network, checkpoint, "net_g", "--x")
     network.max_audio_norm = checkpoint.metadata.max_audio_norm
     return folder, network.eval()
 
 
-@pytest.mark.parametrize(("mouth", "batch", "rows"), [(64, 1, 20), (64, 3, 36), (96, 2, 20)])
+@pytest.mark.parametrize(("mouth", "batch", "rows"), [(64, 1, 10), (64, 3, 18), (96, 2, 10)])
 def test_demo_weights(demo, mouth, batch, rows):
     folder, network = demo
     assert difference(network, folder, mouth, batch, rows) < 1e-4
@@ -79,7 +79,8 @@ def test_metadata_says_what_the_graphs_need(demo):
     for session in sessions(demo[0]):
         about = session.get_modelmeta().custom_metadata_map
         assert about["mouth_region_size"] == "64" and about["mask"] == "32,96,8,72"
-        assert (about["audio_feature"], about["audio_channel"], about["audio_rows_per_frame"]) == ("mel", "80", "4")
+        speech = about["audio_feature"], about["audio_channel"], about["audio_rows_per_frame"]
+        assert speech == ("whisper", "384", "2")
 
 
 def test_the_example_of_the_document_runs_without_this_project(demo, tmp_path):

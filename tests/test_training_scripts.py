@@ -222,7 +222,7 @@ def test_a_narrow_generator_keeps_its_width_from_stage_to_stage(there):
 
 def test_the_demo_weights_are_fitted_to_new_people(tmp_path, monkeypatch):
     """The README's options in a file, but for the data and for VGG19, which is not here."""
-    path = write_training_set(tmp_path / "data", videos=1)
+    path = write_training_set(tmp_path / "data", videos=1, kind="whisper")
     monkeypatch.chdir(PROJECT)
     data = ("--train_data", path, "--result_path", tmp_path / "out", "--lamb_perception", 0, "--max_steps", 1)
     train_here("train_DINet_frame.py", "@asserts/demo/fine_tune.txt", *data)

@@ -26,6 +26,8 @@ AUDIO_ENCODER = "net_a"
 """Name of the network that predicts the lip shape from audio."""
 LIP_REGRESSOR = "net_m"
 """Name of the network that predicts the lip shape from a mouth image."""
+WHISPER_ENCODER = "net_w"
+"""Name of the encoder of Whisper."""
 EMA_SUFFIX = "_ema"
 """Appended to the name of a network whose weights are an exponential moving average: net_g_ema."""
 SAFETENSORS = ".safetensors"
@@ -39,6 +41,7 @@ _TITLES = {
     "net_dV": "a clip discriminator",
     AUDIO_ENCODER: "an audio encoder",
     LIP_REGRESSOR: "a lip shape regressor",
+    WHISPER_ENCODER: "a Whisper encoder",
     SYNCNET: "a SyncNet",
 }
 _OPTIONS = {  # first part of a parameter's name -> the options that its shape depends on

@@ -54,7 +54,7 @@ class Profile:
     lip_frames: int
     final_frames: int
     clip_frames: int
-    encoder_samples: int = 150_000
+    encoder_samples: int = 60_000
     reader_samples: int = 50_000
     val_samples: int = 64
     lip_val_samples: int = 512
@@ -121,9 +121,9 @@ def data_steps(options: argparse.Namespace) -> list[Step]:
         if videos is not None:
             folder = data_folder(options, name)
             arguments = (
-                *("--all", "--audio_feature", "mel", "--source_video_dir", str(videos)),
+                *("--all", "--audio_feature", "whisper", "--source_video_dir", str(videos)),
                 *("--resampled_video_dir", str(folder / "video"), "--audio_dir", str(folder / "audio")),
-                *("--audio_feature_dir", str(folder / "mel"), "--openface_landmark_dir", str(folder / "landmarks")),
+                *("--audio_feature_dir", str(folder / "whisper"), "--openface_landmark_dir", str(folder / "landmarks")),
                 *("--crop_face_dir", str(folder / "crops"), "--json_path", str(folder / "training.json")),
             )
             steps.append(Step(f"data_{name}", "data_processing.py", arguments, (0, SOME_SKIPPED)))
@@ -169,7 +169,7 @@ class Trainings:
         self._gan = ["--lamb_gan", "0.1", "--lr_dI", "2e-4"]
         self._follow = [
             *("--pretrained_mouth_reader_path", self.reader, "--lamb_lips", "1"),
-            *("--pretrained_audio2lip_path", self.encoder, "--lip_amplitude", "1.6"),
+            *("--pretrained_audio2lip_path", self.encoder, "--lip_amplitude", "1.3"),
         ]
 
     def lip_networks(self) -> list[Step]:
@@ -232,7 +232,8 @@ class Trainings:
         result = self._options.result_dir
         average = [
             *("--checkpoint", self._newest("frame_final"), "--average_with", self._newest("clip")),
-            *("--shares", "1", "1", "--result_path", str(result / "DINet_demo.pth")),
+            *("--shares", "1", "1", "--speech_dir", str(data_folder(self._options, "train") / "audio")),
+            *("--result_path", str(result / "DINet_demo.pth")),
         ]
         lip_networks = {"audio_encoder": self.encoder, "mouth_reader": self.reader}
         return [
@@ -250,6 +251,8 @@ class Trainings:
     def _audio_encoder(self, name: str, data: Path, samples: int) -> Step:
         lengths = self._course(samples, 96, LIP_EPOCHS, 3, name)
         arguments = [*self._common, *lengths, "--train_data", str(data), *self._lips]
+        # Whisper's features hold much more than the lips: a larger network or a longer training learns the speakers.
+        arguments += ["--lr", "3e-4", "--dropout", "0.5", "--weight_decay", "0.2"]
         return Step(name, "train_audio_encoder.py", (*arguments, "--augment_audio", "--length_power", "0.7"))
 
     def _frame_stage(self, name: str, count: int, decaying: int, size: int, options: list[str]) -> Step:

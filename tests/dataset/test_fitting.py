@@ -164,7 +164,7 @@ def test_weights_for_other_speech_features_are_supervised_by_the_same_audio2lip_
 
     class Extractor(real):
         def __init__(self, kind, *others):
-            super().__init__("mel")
+            super().__init__(kind if kind == "whisper" else "mel")
             self.name = kind
 
         def extract(self, path, option):

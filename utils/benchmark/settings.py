@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.dubbing.settings import EXAMPLE_AUDIO, EXAMPLE_SOURCE, default_weights
+from utils.dubbing.settings import EXAMPLE_AUDIO, EXAMPLE_SOURCE, SHIPPED_MEL_WEIGHTS
 from utils.settings import option, positive_int
 
 
@@ -63,7 +63,7 @@ class StreamBenchmark:
 
     source_video_path: Path = option(EXAMPLE_SOURCE, type=Path, help="video to dub")
     driving_audio_path: Path = option(EXAMPLE_AUDIO, type=Path, help="speech")
-    pretrained_clip_DINet_path: Path = option(default_weights(), type=Path, help="DINet weights for mel features")
+    pretrained_clip_DINet_path: Path = option(SHIPPED_MEL_WEIGHTS, type=Path, help="DINet weights for mel features")
     seconds: float = option(10.0, type=float, help="length of the speech, which is repeated")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
     threads: int | None = option(

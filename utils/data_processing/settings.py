@@ -64,7 +64,9 @@ class DataSettings:
     deep_speech_model: Path = option(
         Path("./asserts/output_graph.pb"), type=Path, help="DeepSpeech's frozen graph, for DeepSpeech features"
     )
-    whisper_model: str = option("tiny.en", help="Whisper model (name or folder), for whisper features")
+    whisper_model: str | None = option(
+        None, help="another Whisper tiny model (name or folder), for whisper features; None: the one here"
+    )
     clip_length: int = option(9, type=positive_int, help="frames per clip; SyncNet and clip training need 9")
     jpeg_quality: int = option(95, type=_jpeg_quality, help="JPEG quality of frames and crops, 95 to 100")
     crf: int = option(12, type=int, choices=range(52), metavar="0..51", help="H.264 quality of cut videos")

@@ -200,7 +200,7 @@ def _extract_features(source: Source, settings: DataSettings, jobs: Jobs) -> Ste
     audio = settings.audio_path(source.name)
     if not audio.is_file():
         raise UserError(f"--audio_dir: {audio} does not exist; run --extract_audio first")
-    model = settings.whisper_model if settings.audio_feature == "whisper" else ""
+    model = settings.whisper_model or "" if settings.audio_feature == "whisper" else ""
     if settings.audio_feature == "deepspeech":
         model = file_fingerprint(settings.deep_speech_model)
 
@@ -224,7 +224,7 @@ def _write_features(audio: Path, path: Path, settings: DataSettings) -> None:
 
 
 @lru_cache(maxsize=1)
-def _extractor(kind: str, deep_speech_model: Path, whisper_model: str) -> FeatureExtractor:
+def _extractor(kind: str, deep_speech_model: Path, whisper_model: str | None) -> FeatureExtractor:
     """The model of a kind of features, loaded once in a process."""
     return FeatureExtractor(kind, deep_speech_model, whisper_model, deepspeech_option="--deep_speech_model")
 

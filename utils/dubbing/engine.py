@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.device import default_batch_size
 from utils.dubbing.generator import MouthGenerator
+from utils.dubbing.mouth_reader import load_mouth_reader
 from utils.dubbing.references import parse_reference_frames, random_references, spread_references
 from utils.dubbing.run import DubRun, Speech
 from utils.dubbing.settings import DubbingJob, DubbingOptions, DubbingReport
@@ -92,6 +93,8 @@ class Dubber:
             options = replace(
                 options, batch_size=default_batch_size(self.generator.device, getattr(self.generator, "threads", 1))
             )
+        if options.blend == "face":
+            load_mouth_reader(self.generator.device)  # a missing file is to be noticed before the source's analysis
         job.result.parent.mkdir(parents=True, exist_ok=True)
         # Keep freed memory: the system clears every page that it hands out again, a quarter of the generator's time
         # (140,000 pages per frame). One heap: with one per thread, a five-minute dub at 1080p took 25 % more memory.

@@ -34,7 +34,7 @@ CHANGE_LIMIT = 20.0
 they are background beside the jaw."""
 CHANGE_SIGMA = 1.7
 """Standard deviation, in cells of the masks' grid, of the Gaussian that smooths a poor network's changes of the skin:
-sharp ones are background beside the jaw."""
+sharp ones are background beside the jaw. Changes of its colour are stains."""
 BAND_SIGMAS = (0.7, 1.4, 2.8, 5.6)
 """Standard deviations of the Gaussians that separate the frequency bands, in cells of the masks' grid."""
 LUMA, CHROMA = (0,), (1, 2)
@@ -120,9 +120,10 @@ class FaceBlender:
         masks = self._geometry.masks(generated.frame, generated.box, self._size)
         crop, face = self._yuv(generated.crop), self._yuv(generated.face) + self._bias
         lips = self._lip_patch(face, generated)
-        match = self._bank.match(lips, generated.lips, closed)
-        corrected = self._bank.correct(lips, match, closed)
-        face += self._lip_patch_to_crop(corrected - lips, generated) * masks.lips[..., None]
+        pose, source_lips = self._geometry.pose(generated.frame), self._lip_patch(crop, generated)
+        match = self._bank.match(lips, source_lips, generated.lips, pose, closed)
+        new_lips = self._bank.replace(lips, match, closed)
+        face += self._lip_patch_to_crop(new_lips - lips, generated) * masks.lips[..., None]
         change = self._soften_skin((face - crop) * self._change_weights(face - crop, masks)[..., None], masks)
         replaced = masks.face * weight * self._unfit_detail(change, masks)
         change = change * (masks.face[..., None] * weight)
@@ -158,10 +159,11 @@ class FaceBlender:
         return weights * (allowed + (1 - allowed) * masks.mouth)
 
     def _soften_skin(self, change: np.ndarray, masks: FaceMasks) -> np.ndarray:
-        """Changes [h, w, 3] without sharp ones outside the lips, as far as the network's lips need to be replaced."""
+        """Changes [h, w, 3] without sharp ones and other colours outside the lips, as far as the network is poor."""
         if not self._bank.need:
             return change
         soft = cv2.GaussianBlur(change, (0, 0), CHANGE_SIGMA * self._size / MASK_SIZE)
+        soft[..., 1:] = 0
         return change + (np.float32(self._bank.need) * (1 - masks.lips))[..., None] * (soft - change)
 
     def _near(self, values: np.ndarray, reach: float) -> np.ndarray:
@@ -232,7 +234,8 @@ class FaceBlender:
             details.append(source - _with_channels(grid.from_crop(_select(soft, group) + OFFSETS[group])))
             origins.append((grid.columns.start, grid.rows.start))
         opening = float(lip_opening(self._geometry.points[sample.frame]))
-        return LipFrame(opening, sample.lips, self._lip_patch(soft, sample), details, origins, from_patch)
+        pose, patch = self._geometry.pose(sample.frame), self._lip_patch(soft, sample)
+        return LipFrame(opening, sample.lips, pose, patch, details, origins, from_patch)
 
     def _lip_patch(self, image: np.ndarray, at: GeneratedFace) -> np.ndarray:
         """The lips of `image`, [h, w, 3] at the network's size, as a lip patch."""

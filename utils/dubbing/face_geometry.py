@@ -10,7 +10,7 @@ import numpy as np
 
 from utils.face.crop_geometry import CropBox, network_size
 from utils.face.crop_plan import CropPlan
-from utils.face.landmarks import LOWER_JAW, MOUTH, NOSE_BASE_LINE, STABLE_POINTS, lip_opening
+from utils.face.landmarks import LOWER_JAW, MOUTH, NOSE_BASE_LINE, NOSE_TIP, STABLE_POINTS, lip_opening
 
 MASK_SIZE = 64
 """Mouth region of the grid that masks are drawn on: 104 x 80 cells for the whole crop."""
@@ -34,7 +34,7 @@ CHIN_EDGE = 0.25
 """Width of the soft edge of the chin's weight, in crop radii."""
 SHRINK, FEATHER = 0.1, 0.3
 """Inner margin and width of the soft edge of the face's mask, in crop radii."""
-LIP_STRETCH, LIP_DROP, LIP_MARGIN, LIP_FEATHER = 1.25, 0.18, 0.06, 0.15
+LIP_STRETCH, LIP_DROP, LIP_MARGIN, LIP_FEATHER = 1.35, 0.18, 0.1, 0.15
 """The lips' zone: width against the lips', room below for an open mouth, margin and soft edge in crop radii."""
 
 
@@ -99,6 +99,12 @@ class FaceGeometry:
         factor = self._rotation_scale[frame]
         start = self._centre[frame] + factor * self._patch_origin
         return np.array([[factor.real, -factor.imag, start.real], [factor.imag, factor.real, start.imag]])
+
+    def pose(self, frame: int) -> np.ndarray:
+        """How the head is turned in a frame: tip of the nose, (x, y) in cells from the middle of the stable points."""
+        tip = self.points[frame, NOSE_TIP].astype(np.float64) @ np.array([1, 1j])
+        turned = (tip - self._centre[frame]) / self._rotation_scale[frame]
+        return np.array([turned.real, turned.imag])
 
     def masks(self, frame: int, box: CropBox, mouth_region_size: int) -> FaceMasks:
         """Masks of a frame at the network's size."""

@@ -2,12 +2,13 @@
 
 A small network generates soft lips, and often lips that this person never has. Some frames of the source, spread over
 its lip openings, are kept in a bank. For each generated frame the bank's frame is found whose lips have the opening and
-width that the generated ones ask for, look most like them, and follow the last choice smoothly. It is warped to them by
-optical flow, and its high frequencies, which the network cannot generate, are added.
+width that the generated ones ask for and look most like them, whose head is turned likewise, and which follows the last
+choice smoothly. It is warped to the generated lips by optical flow, and its high frequencies, which the network cannot
+generate, are added.
 
 How far its low frequencies replace the generated ones, too, depends on the network: not at all if the generated lips
-move as much as the real ones and are as close to the principal components of the bank's lips, almost wholly if they
-move half as much or lie far from them. The motion of generated lips is enlarged where it is too small.
+move as much as the real ones and are as close to the principal components of the bank's lips, wholly if they move much
+less or lie far from them. The real lips are then put into the light of the frame, told by the skin around the lips.
 """
 
 from dataclasses import dataclass
@@ -15,28 +16,33 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-BANK_SIZE = 48
+from utils.dubbing.face_geometry import PATCH_CENTRE
+
+BANK_SIZE = 96
 """Frames of the source in the bank."""
 KEEP_BONUS = 0.1
 """Fraction by which another entry must be nearer than the last one to replace it: without it the choice flickers."""
-SHAPE_WEIGHT = 12.0
+SHAPE_WEIGHT = 30.0
 """Weight of opening and width, in standard deviations, against the look of the lips when an entry is chosen."""
-TRANSITION_WEIGHT = 3.0
+POSE_WEIGHT = 4.0
+"""The same of the turn of the head, in cells of FaceGeometry.pose: lips of another turn do not sit right."""
+TRANSITION_WEIGHT = 5.0
 """Weight of the difference from the last entry: without it the lips jump."""
 MAX_SHAPE_GAIN = 2.5
 """Maximum factor on the motion of opening and width of generated lips that move too little."""
-REPLACEMENT = 0.85
-"""Maximum fraction of the generated lips that real ones replace."""
-FULL_MOTION_RATIO, FULL_RESIDUAL_RATIO = 2.0, 1.5
-"""Motion of real lips over that of generated ones, and residual of generated lips over that of real ones, from which
-REPLACEMENT holds: proportionally less down to 1."""
+MOTION_RATIO, RESIDUAL_RATIO = (1.15, 1.35), (1.1, 1.25)
+"""Motion of real lips over that of generated ones, and residual of generated lips over that of real ones: up to the
+first the generated lips stay, from the second on real ones replace them wholly. In between, both show faintly."""
 TALKING_STD = (0.1, 0.3)
 """Standard deviations of the lip opening by the mouth reader: up to the first a source shows too few lips to choose
 from, from the second on enough."""
-LIGHT_SIGMA = 3.0
-"""Standard deviation of a Gaussian in cells: softer differences from the real lips are due to light, and are kept."""
-CHROMA_SIGMA = 8.0
-"""The same for the colour, which poor lips often lack."""
+LIGHT_SIGMA = 7.0
+"""Standard deviation of the Gaussian, in cells, that carries the light of the skin around the lips into them."""
+SKIN_TOLERANCE = 40.0
+"""Difference of an entry from the source in levels, summed over Y, U and V and beyond the median one, at which 1/e of
+the trust is left that both show skin: where the head is turned, one of them may show the background."""
+LIP_WIDTH, LIP_HEIGHT = 0.7, 0.6
+"""Half axes of an ellipse that lips seldom leave, as fractions of those of a lip patch: outside it is skin."""
 TOLERANCE = 0.5
 """Squared difference of two lips, in standard deviations of their luma, at which trust in a match falls to 1/e."""
 ERROR_SPREAD = 2.5
@@ -49,16 +55,11 @@ CLOSED_DIVISOR = 12
 """One entry in this many, those with the smallest lip opening, shows closed lips."""
 COMPONENTS = 10
 """Number of principal components."""
-RESIDUAL_RATIO = 1.1
-"""Generated lips are pulled if their mean residual exceeds that of the real ones by this factor."""
 MIN_MOTION_RATIO = 0.5
 """A source whose lips move less than this fraction of the generated ones (a portrait, a silent person) shows too few
-shapes: its bank then pulls nothing."""
-MAX_GAIN, MAX_MATCH_GAIN = 1.4, 2.0
-"""Maximum factor on the motion of generated lips that move too little, when they are corrected and when they are
-matched. More would show the network's errors."""
-PULL = 0.5
-"""Fraction of the excess residual that is removed; with all of it, motion that comes from the speech would go too."""
+shapes: its bank then replaces nothing."""
+MAX_MATCH_GAIN = 2.0
+"""Maximum factor on the motion of generated lips that move too little, when they are matched."""
 MIN_ENTRIES = 8
 """A bank with fewer entries does not show what this person's lips can look like."""
 
@@ -70,6 +71,7 @@ class LipFrame:
     Attributes:
         opening: of the lips by landmarks, see lip_opening.
         shape: opening and width by the mouth reader, [2].
+        pose: see FaceGeometry.pose.
         patch: float32 [h, w, 3], the lips in YUV as a lip patch, as soft as the network would generate them.
         details: what the frame shows beyond that, float32 [h, w, channels], luma and chroma.
         origins: (x, y) of their first samples in the planes of the whole frame.
@@ -78,6 +80,7 @@ class LipFrame:
 
     opening: float
     shape: np.ndarray
+    pose: np.ndarray
     patch: np.ndarray
     details: list[np.ndarray]
     origins: list[tuple[int, int]]
@@ -90,15 +93,17 @@ class LipMatch:
 
     Attributes:
         entry: the frame of the bank.
-        patch: its lips, warped to the generated ones, float32 [h, w, 3].
+        patch: its lips, warped to the generated ones and in the light of the frame, float32 [h, w, 3].
         cells: float32 [h, w, 2], for each cell of the generated lips the (x, y) of the same spot in the entry's patch.
         trust: float32 [h, w] in [0, 1], how well the two agree there.
+        weight: float32 [h, w] in [0, 1], where the entry may replace the generated lips.
     """
 
     entry: LipFrame
     patch: np.ndarray
     cells: np.ndarray
     trust: np.ndarray
+    weight: np.ndarray
 
 
 class LipBank:
@@ -114,10 +119,12 @@ class LipBank:
         self._cells = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
         self._window = _window(height, width)
         self._core = np.clip(4 * self._window, 0, 1)
-        self._blurred_core = _blurred(np.dstack([self._core] * 3)).clip(1e-3)
+        self._outside = _outside_lips(height, width)
+        self._ring = (self._core * self._outside) > 0.5
         self._table = np.stack([self._standardised_luma(entry.patch) for entry in entries])
         self._transitions = np.stack([self._distances(luma) for luma in self._table])
         self._shapes = np.stack([entry.shape for entry in entries])
+        self._poses = np.stack([entry.pose for entry in entries])
         self._mean_shape, self._shape_std = self._shapes.mean(0), self._shapes.std(0) + 1e-6
         self._shape_range = np.quantile(self._shapes, (0.02, 0.98), axis=0)  # beyond them the reader is often wrong
         self._patches = np.stack([entry.patch for entry in entries])
@@ -125,19 +132,16 @@ class LipBank:
         by_opening = np.argsort([entry.opening for entry in entries], kind="stable")
         self._closed_patch = self._patches[by_opening[: max(1, len(entries) // CLOSED_DIVISOR)]].mean(0)
         self._generated_mean = self._real_mean = np.zeros_like(entries[0].patch)
-        self._projected_mean = self._mean_shift = self._generated_mean
-        self._gain = self._match_gain = 1.0
+        self._match_gain = 1.0
         self._shape_gain, self._generated_shape = np.ones(2), self._mean_shape
         self.need = 0.0
         """0 .. 1, how far the generated lips are to be replaced; set by `fit`."""
-        self._max_residual: float | None = None
-        self._pull = 0.0
         self._last: int | None = None
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._flow.setFinestScale(0)
 
     def fit(self, real: np.ndarray, generated: np.ndarray, generated_shapes: np.ndarray) -> None:
-        """Measure how generated lips differ from the real ones of the same frames; sets what `correct` and `match` do.
+        """Measure how generated lips differ from the real ones of the same frames, for `match` and `replace`.
 
         Args:
             real: lip patches float32 [N, h, w, 3], as soft as those of the bank.
@@ -150,11 +154,8 @@ class LipBank:
         ratio = real_motion / max(generated_motion, 1e-6)
         if ratio < MIN_MOTION_RATIO:
             return
-        strength = min(1.0, ratio)
         self._generated_mean, self._real_mean = generated.mean(0), real.mean(0)
-        self._gain, self._match_gain = (float(np.clip(ratio, 1, most)) for most in (MAX_GAIN, MAX_MATCH_GAIN))
-        self._projected_mean = self._pca.project(self._generated_mean)
-        self._mean_shift = strength * (self._pca.project(self._real_mean) - self._projected_mean)
+        self._match_gain = float(np.clip(ratio, 1, MAX_MATCH_GAIN))
         self._generated_shape = generated_shapes.mean(0)
         gain = self._shape_std / (generated_shapes.std(0) + 1e-6)
         self._shape_gain = np.clip(gain, 1 / MAX_SHAPE_GAIN, MAX_SHAPE_GAIN)
@@ -162,18 +163,16 @@ class LipBank:
         half = _LipPCA(self._patches[::2], self._window)
         unseen = float(half.residual(self._patches[1::2]).mean())
         residual_ratio = half.residual(generated).mean() / max(unseen, half.residual(real).mean(), 1e-6)
-        talking = np.interp(self._shape_std[0], TALKING_STD, (0, 1))
-        need = max((ratio - 1) / (FULL_MOTION_RATIO - 1), (residual_ratio - 1) / (FULL_RESIDUAL_RATIO - 1))
-        self.need = strength * float(np.clip(need, 0, 1) * talking)
-        generated_residual, real_residual = (self._pca.residual(patches).mean() for patches in (generated, real))
-        if generated_residual > RESIDUAL_RATIO * real_residual:
-            self._max_residual, self._pull = unseen, PULL * strength
+        poor = max(np.interp(ratio, MOTION_RATIO, (0, 1)), np.interp(residual_ratio, RESIDUAL_RATIO, (0, 1)))
+        self.need = float(poor * np.interp(self._shape_std[0], TALKING_STD, (0, 1)))
 
     def reset(self) -> None:
         """Forget the last match: the next face does not follow the last one."""
         self._last = None
 
-    def match(self, patch: np.ndarray, shape: np.ndarray, closed: float = 0.0) -> LipMatch:
+    def match(
+        self, patch: np.ndarray, source: np.ndarray, shape: np.ndarray, pose: np.ndarray, closed: float = 0.0
+    ) -> LipMatch:
         """Find the entry most like some generated lips.
 
         The deviations of the generated lips, and of their shape, from their means are scaled to those of real lips
@@ -181,7 +180,9 @@ class LipBank:
 
         Args:
             patch: the generated lips, float32 [h, w, 3].
+            source: the lip patch of the source in the same frame.
             shape: their opening and width by the mouth reader, [2].
+            pose: of their frame, see FaceGeometry.pose.
             closed: 0 .. 1, how far they are to be closed, as far as the source shows closed lips.
         """
         wanted = self._real_mean + self._match_gain * (patch - self._generated_mean)
@@ -189,7 +190,9 @@ class LipBank:
         query = self._standardised_luma(self._blend_closed(wanted, closed))
         distance = self._distances(query)
         nearest = np.sort(distance)[:5].mean()
-        distance = distance + self.need * SHAPE_WEIGHT * nearest * self._shape_distances(shape, closed)
+        unlike = SHAPE_WEIGHT * self._shape_distances(shape, closed)
+        unlike += POSE_WEIGHT * ((self._poses - pose) ** 2).sum(1)
+        distance = distance + self.need * nearest * unlike
         if self._last is not None:
             distance += self.need * TRANSITION_WEIGHT * self._transitions[self._last]
             distance[self._last] *= 1 - KEEP_BONUS
@@ -199,36 +202,31 @@ class LipBank:
         flow = cv2.GaussianBlur(flow, (0, 0), FLOW_SIGMA).clip(-MAX_FLOW, MAX_FLOW)
         cells = self._cells + flow * np.float32(1 + self.need * (REPLACED_FLOW - 1))
         error = cv2.GaussianBlur((_warped(found, cells) - query) ** 2, (0, 0), ERROR_SPREAD)
+        lit, weight = self._light(_warped(entry.patch, cells), source)
         # Where the entry replaces the generated lips, its detail fits.
-        trust = (self._share + (1 - self._share) * np.exp(-error / TOLERANCE)) * self._core
-        return LipMatch(entry, _warped(entry.patch, cells), cells, trust)
+        trust = (self.need + (1 - self.need) * np.exp(-error / TOLERANCE)) * weight
+        return LipMatch(entry, lit, cells, trust, weight)
 
-    def correct(self, patch: np.ndarray, match: LipMatch, closed: float = 0.0) -> np.ndarray:
-        """Generated lips, float32 [h, w, 3], as this person's own would be, and moving as far as they do.
+    def replace(self, patch: np.ndarray, match: LipMatch, closed: float = 0.0) -> np.ndarray:
+        """Generated lips, float32 [h, w, 3], replaced by those of the entry, as far as `need` says.
 
         Args:
             patch: the generated lips.
             match: the entry that was found for them.
             closed: see match.
         """
-        projected = self._pca.project(patch)
-        residual = patch - projected
-        if self._max_residual is not None:
-            allowed = self._max_residual / max(float(self._pca.residual(patch[None])[0]), self._max_residual)
-            residual = residual * np.float32(1 - self._pull * (1 - allowed))
-        moved = projected + self._mean_shift + np.float32(self._gain - 1) * (projected - self._projected_mean)
-        corrected = self._blend_closed(moved + residual, closed)
-        if not self._share:
-            return corrected
-        change = match.patch - corrected
-        core = self._core[..., None]
-        light = _blurred(core * change) / self._blurred_core
-        return corrected + np.float32(self._share) * core * (change - light)
+        patch = self._blend_closed(patch, closed)
+        return patch + np.float32(self.need) * match.weight[..., None] * (match.patch - patch)
 
-    @property
-    def _share(self) -> float:
-        """Fraction of the generated lips that the matched entry replaces."""
-        return REPLACEMENT * self.need
+    def _light(self, patch: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """An entry's lips in the light of the frame, told by the skin around them; and see LipMatch.weight."""
+        change = source - patch
+        odd = np.abs(change - np.median(change[self._ring], 0)).sum(-1)
+        is_skin = np.exp(-((odd / SKIN_TOLERANCE) ** 2))
+        skin = self._core * self._outside * is_skin
+        light = cv2.GaussianBlur(skin[..., None] * change, (0, 0), LIGHT_SIGMA)
+        light /= cv2.GaussianBlur(skin, (0, 0), LIGHT_SIGMA).clip(1e-3)[..., None]
+        return patch + light, self._core * (1 - self._outside * (1 - is_skin))
 
     def _distances(self, luma: np.ndarray) -> np.ndarray:
         """Squared differences [N] of standardised luma [h, w] from the entries'."""
@@ -299,10 +297,11 @@ def _window(height: int, width: int) -> np.ndarray:
     return np.clip(1 - np.hypot(x[None] ** 2, y[:, None] ** 2), 0, 1).astype(np.float32)
 
 
-def _blurred(image: np.ndarray) -> np.ndarray:
-    """A YUV image [h, w, 3] blurred so far that differences of light remain."""
-    sigmas = (LIGHT_SIGMA, CHROMA_SIGMA, CHROMA_SIGMA)
-    return np.dstack([cv2.GaussianBlur(image[..., channel], (0, 0), sigma) for channel, sigma in enumerate(sigmas)])
+def _outside_lips(height: int, width: int) -> np.ndarray:
+    """Float32 [h, w]: 0 where the lips of a patch are, rising to 1 around them."""
+    x = (np.arange(width) + 0.5 - width / 2) / (LIP_WIDTH * width / 2)
+    y = (np.arange(height) + 0.5 - PATCH_CENTRE) / (LIP_HEIGHT * height / 2)
+    return (1 - np.exp(-((x[None] ** 2 + y[:, None] ** 2) ** 2))).astype(np.float32)
 
 
 def _warped(image: np.ndarray, cells: np.ndarray) -> np.ndarray:

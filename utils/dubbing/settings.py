@@ -14,6 +14,8 @@ from utils.settings import as_paths, check_choices, folder_or_off, option, posit
 PUBLISHED_WEIGHTS = Path("./asserts/clip_training_DINet_256mouth.pth")
 _SHIPPED = Path(__file__).resolve().parents[2] / "asserts"
 SHIPPED_WEIGHTS = _SHIPPED / "demo" / "DINet_demo.pth"
+SHIPPED_MEL_WEIGHTS = _SHIPPED / "demo" / "DINet_demo_mel.pth"
+"""For live dubbing: Whisper features need the whole recording."""
 SHIPPED_MOUTH_READER = _SHIPPED / "demo" / "mouth_reader.pth"
 EXAMPLE_SOURCE = _SHIPPED / "example" / "astronaut.mp4"
 EXAMPLE_AUDIO = _SHIPPED / "example" / "speech.wav"
@@ -74,7 +76,9 @@ class LoadSettings:
         type=Path,
         help="DeepSpeech's frozen graph, for weights trained on DeepSpeech features",
     )
-    whisper_model: str = option("tiny.en", help="Whisper model (name or folder), for weights trained on its features")
+    whisper_model: str | None = option(
+        None, help="another Whisper tiny model (name or folder) for weights trained on its features; None: the one here"
+    )
     landmark_dir: Path | None = option(
         Path("./asserts/detected_landmark"),
         type=folder_or_off,

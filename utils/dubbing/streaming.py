@@ -12,7 +12,7 @@ import numpy as np
 
 from utils.dubbing.engine import Dubber
 from utils.dubbing.run import DubRun, OutputFrame, Speech
-from utils.dubbing.settings import EXAMPLE_AUDIO, DubbingJob, DubbingOptions
+from utils.dubbing.settings import EXAMPLE_AUDIO, SHIPPED_MEL_WEIGHTS, DubbingJob, DubbingOptions
 from utils.errors import UserError, blame
 from utils.media.audio import load_waveform
 from utils.media.yuv import Colour, rgb_patch
@@ -69,7 +69,8 @@ def stream(
     sample = dubber.read_speech(speech_sample or EXAMPLE_AUDIO)
     if sample.features.kind.name != MelStream.kind.name:
         raise UserError(
-            f"{sample.features.kind.name} features need the whole recording; streaming takes weights for mel features"
+            f"{sample.features.kind.name} features need the whole recording; live dubbing takes weights for mel "
+            f"features, such as {SHIPPED_MEL_WEIGHTS}"
         )
     level = None
     if speech_sample is not None:

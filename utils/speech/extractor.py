@@ -17,8 +17,7 @@ class FeatureExtractor:
     Args:
         kind_name: "mel", "deepspeech" or "whisper".
         deepspeech_model: DeepSpeech 0.1's frozen graph, for "deepspeech".
-        whisper_model: folder of a Whisper tiny model for CTranslate2, or the name of one that faster-whisper has
-            fetched before, for "whisper".
+        whisper_model: for "whisper", see load_whisper; None: the model that comes with DINet.
         deepspeech_option: command line option that `deepspeech_model` came from, for error messages.
 
     Raises:
@@ -45,9 +44,9 @@ class FeatureExtractor:
             self._compute = DeepSpeech(deepspeech_model, deepspeech_option)
             self._loading = {"channel": "first", "resampler": "resampy"}  # as the published weights have seen it
         elif kind_name == "whisper":
-            from utils.speech.whisper import WhisperEncoder
+            from utils.speech.whisper import load_whisper
 
-            self._compute = WhisperEncoder(whisper_model or "tiny.en")
+            self._compute = load_whisper(whisper_model)
         else:
             self._compute = mel_features
 

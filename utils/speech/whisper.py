@@ -1,58 +1,44 @@
-"""Whisper: features of a Whisper tiny encoder, run by CTranslate2, which is imported only when a model is loaded."""
+"""Whisper features: what the encoder of a Whisper tiny model gives for audio of any length.
 
+The encoder of tiny.en comes with DINet. Others are run by CTranslate2, which is imported only then.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from models.whisper_encoder import SAMPLE_COUNT, WIDTH, WhisperEncoder
+from utils.checkpoints import WHISPER_ENCODER, load_network, read_checkpoint
 from utils.errors import UserError
 from utils.media.audio import SPEECH_RATE, Waveform
-from utils.speech.features import KINDS
 from utils.speech.mel import padded
 
+SHIPPED_ENCODER = Path(__file__).resolve().parents[2] / "asserts" / "demo" / "whisper_encoder.pth"
+OPTION = "--whisper_model"
 _ROW = SPEECH_RATE // 50
-_WINDOW = 30 * SPEECH_RATE
 _OVERLAP = 6 * SPEECH_RATE
 
+Encode = Callable[[np.ndarray], np.ndarray]
+"""Samples [SAMPLE_COUNT] to what the encoder's final layer norm returns, float32 [1500, 384]."""
 
-class WhisperEncoder:
-    """Encoder of a Whisper tiny model, English ("tiny.en") or of many languages ("tiny"): 384 numbers every 20 ms.
+
+class WhisperFeatures:
+    """Features of audio of any length: 384 numbers every 20 ms.
 
     The values are those of the encoder's final layer norm, minus those of silence at the same position in the
     window: about zero mean, standard deviation 1.2. Without the subtraction, a few channels of large values encode the
     position in the window rather than the audio (the centred cosine similarity of the same speech, 13 s apart in the
-    window, is 0.53 without and 0.87 with it). Only local files are used; nothing is downloaded.
+    window, is 0.53 without and 0.87 with it).
+
+    Args:
+        encode: runs the encoder.
     """
 
-    def __init__(self, model: str | Path, option: str = "--whisper_model"):
-        try:
-            import ctranslate2
-            from faster_whisper.feature_extractor import FeatureExtractor as WhisperMel
-            from faster_whisper.utils import download_model
-        except ImportError as error:
-            raise UserError(
-                f"{option}: Whisper features need faster-whisper, which is not installed; pip install faster-whisper"
-            ) from error
-        hint = (
-            "give the folder of a Whisper tiny model for CTranslate2 (model.bin, config.json), such as "
-            "https://huggingface.co/Systran/faster-whisper-tiny.en"
-        )
-        try:
-            folder = str(model) if Path(model).is_dir() else download_model(str(model), local_files_only=True)
-        except (ValueError, OSError) as error:
-            raise UserError(f"{option}: {model} is not on this computer; {hint}") from error
-        try:
-            # Not faster_whisper.WhisperModel: that would fetch a tokenizer, which features do not need.
-            self._encoder = ctranslate2.models.Whisper(folder, device="cpu", compute_type="float32")
-            self._mel = WhisperMel(feature_size=self._encoder.n_mels)
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{option}: {folder} holds no Whisper model that can be loaded ({error}); {hint}"
-            ) from error
-        self._storage_view = ctranslate2.StorageView
-        self._silence = self._encode(np.zeros(_WINDOW, np.float32))
-        channels = KINDS["whisper"].channels
-        if self._silence.shape[1] != channels:
-            raise UserError(f"{option}: {folder} gives {self._silence.shape[1]} channels, not {channels}; {hint}")
+    def __init__(self, encode: Encode):
+        self._encode = encode
+        self._silence = encode(np.zeros(SAMPLE_COUNT, np.float32))
 
     def __call__(self, waveform: Waveform) -> np.ndarray:
         """float32 [ceil(duration * 50), 384].
@@ -62,13 +48,13 @@ class WhisperEncoder:
         """
         samples = waveform.samples
         total = -(-len(samples) // _ROW)
-        values = np.zeros((total, KINDS["whisper"].channels), np.float32)
+        values = np.zeros((total, WIDTH), np.float32)
         weights = np.zeros((total, 1), np.float32)
-        window_rows = _WINDOW // _ROW
+        window_rows = SAMPLE_COUNT // _ROW
         ramp = np.minimum(np.arange(window_rows), np.arange(window_rows)[::-1]).astype(np.float32)[:, None] + 1
-        hop = _WINDOW - _OVERLAP
+        hop = SAMPLE_COUNT - _OVERLAP
         for start in range(0, max(1, len(samples) - _OVERLAP), hop):
-            encoded = self._encode(padded(samples, start, start + _WINDOW)) - self._silence
+            encoded = self._encode(padded(samples, start, start + SAMPLE_COUNT)) - self._silence
             first = start // _ROW
             count = min(window_rows, total - first)
             values[first : first + count] += ramp[:count] * encoded[:count]
@@ -76,7 +62,63 @@ class WhisperEncoder:
         values /= weights
         return values
 
-    def _encode(self, samples: np.ndarray) -> np.ndarray:
-        """float32 [1500, channels] of 30 s."""
-        mel = np.ascontiguousarray(self._mel(samples, padding=0)[None], dtype=np.float32)
-        return np.array(self._encoder.encode(self._storage_view.from_array(mel)))[0]
+
+def load_whisper(model: str | Path | None = None) -> WhisperFeatures:
+    """Load a Whisper tiny model, English ("tiny.en") or of many languages ("tiny"). Nothing is downloaded.
+
+    Args:
+        model: folder of a model for CTranslate2, or the name of one that faster-whisper has fetched before; None: the
+            encoder of tiny.en that comes with DINet.
+
+    Raises:
+        UserError: a model or package that is missing or unfit.
+    """
+    return WhisperFeatures(_shipped_encoder() if model is None else _ctranslate2_encoder(model))
+
+
+def _shipped_encoder() -> Encode:
+    network = WhisperEncoder()
+    hint = f"restore this file of the repository, or give {OPTION}"
+    load_network(network, read_checkpoint(SHIPPED_ENCODER, OPTION, hint), WHISPER_ENCODER, OPTION)
+    network.eval()
+
+    @torch.inference_mode()
+    def encode(samples: np.ndarray) -> np.ndarray:
+        return network(torch.from_numpy(samples)[None])[0].numpy()
+
+    return encode
+
+
+def _ctranslate2_encoder(model: str | Path) -> Encode:
+    try:
+        import ctranslate2
+        from faster_whisper.feature_extractor import FeatureExtractor as WhisperMel
+        from faster_whisper.utils import download_model
+    except ImportError as error:
+        raise UserError(
+            f"{OPTION}: other Whisper models than the one that comes with DINet need faster-whisper, which is not "
+            "installed; pip install faster-whisper, or leave the option out"
+        ) from error
+    hint = (
+        "give the folder of a Whisper tiny model for CTranslate2 (model.bin, config.json), such as "
+        "https://huggingface.co/Systran/faster-whisper-tiny, or leave the option out"
+    )
+    try:
+        folder = str(model) if Path(model).is_dir() else download_model(str(model), local_files_only=True)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{OPTION}: {model} is not on this computer; {hint}") from error
+    try:
+        # Not faster_whisper.WhisperModel: that would fetch a tokenizer, which features do not need.
+        encoder = ctranslate2.models.Whisper(folder, device="cpu", compute_type="float32")
+        mel = WhisperMel(feature_size=encoder.n_mels)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"{OPTION}: {folder} holds no Whisper model that can be loaded ({error}); {hint}") from error
+
+    def encode(samples: np.ndarray) -> np.ndarray:
+        spectrogram = np.ascontiguousarray(mel(samples, padding=0)[None], dtype=np.float32)
+        return np.array(encoder.encode(ctranslate2.StorageView.from_array(spectrogram)))[0]
+
+    channels = encode(np.zeros(SAMPLE_COUNT, np.float32)).shape[1]
+    if channels != WIDTH:
+        raise UserError(f"{OPTION}: {folder} gives {channels} channels, not {WIDTH}; {hint}")
+    return encode

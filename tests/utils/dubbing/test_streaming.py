@@ -13,7 +13,7 @@ from helpers.sample_media import write_face_video
 from helpers.speech_signal import speech_like
 
 from utils.dubbing import DubbingJob, DubbingOptions, LoadSettings, load_dubber
-from utils.dubbing.settings import SHIPPED_WEIGHTS
+from utils.dubbing.settings import SHIPPED_MEL_WEIGHTS
 from utils.dubbing.streaming import MAX_DELAY
 from utils.errors import UserError
 from utils.media.audio import Waveform, load_waveform, write_wav
@@ -25,7 +25,7 @@ LOSSLESS = DubbingOptions(crf=0, preset="ultrafast", batch_size=2, blend="feathe
 
 @pytest.fixture(scope="module")
 def dubber():
-    return load_dubber(LoadSettings(pretrained_clip_DINet_path=SHIPPED_WEIGHTS, device="cpu", landmark_dir=None))
+    return load_dubber(LoadSettings(pretrained_clip_DINet_path=SHIPPED_MEL_WEIGHTS, device="cpu", landmark_dir=None))
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,7 @@ def test_the_example_of_the_document_runs(media, capsys):
     text = (Path(__file__).parents[3] / "docs" / "streaming.md").read_text()
     code = re.search(r"<!-- example.*?```python\n(.*?)```", text, re.DOTALL)[1]
     source, speech = map(str, media)
+    code = code.replace("./asserts/demo/DINet_demo_mel.pth", str(SHIPPED_MEL_WEIGHTS))
     code = code.replace("./asserts/example/speech.wav", speech).replace("./asserts/example/astronaut.mp4", source)
     exec(compile(code, "streaming.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
@@ -126,6 +127,6 @@ def test_other_features_are_refused(dubber, media, monkeypatch):
         lambda path: type(read(path))(SpeechFeatures(kind, np.zeros((9, kind.channels), np.float32)), 1.0, path),
     )
     with pytest.raises(
-        UserError, match="deepspeech features need the whole recording; streaming takes weights for mel"
+        UserError, match="deepspeech features need the whole recording; live dubbing takes weights for mel"
     ):
         next(dubber.stream([], media[0]))
