@@ -26,7 +26,7 @@ SHAPE_WEIGHT = 30.0
 """Weight of opening and width, in standard deviations, against the look of the lips when an entry is chosen."""
 POSE_WEIGHT = 4.0
 """The same of the turn of the head, in cells of FaceGeometry.pose: lips of another turn do not sit right."""
-TRANSITION_WEIGHT = 5.0
+TRANSITION_WEIGHT = 8.0
 """Weight of the difference from the last entry: without it the lips jump."""
 MAX_SHAPE_GAIN = 2.5
 """Maximum factor on the motion of opening and width of generated lips that move too little."""
@@ -49,7 +49,7 @@ ERROR_SPREAD = 2.5
 """Standard deviation of the Gaussian over this difference, in cells: with less, fragments of other lips show."""
 MAX_FLOW, FLOW_SIGMA = 5.0, 3.0
 """Maximum optical flow, and standard deviation of the Gaussian that smooths it, in cells."""
-REPLACED_FLOW = 0.5
+REPLACED_FLOW = 0.2
 """Fraction of the flow by which lips are warped that replace the generated ones: these have errors to warp to."""
 CLOSED_DIVISOR = 12
 """One entry in this many, those with the smallest lip opening, shows closed lips."""
