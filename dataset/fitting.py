@@ -135,13 +135,14 @@ def fit_to_source(
         logger.info(f"weights fitted before: {result}")
         return result
     device = choose_device(load.device)
-    checkpoint = read_checkpoint(weights, "--pretrained_clip_DINet_path") if start is None else start
+    original = read_checkpoint(weights, "--pretrained_clip_DINet_path")
+    checkpoint = original if start is None else start
     metadata = complete_metadata(load, checkpoint.metadata)
     with blame(OPTION):
         samples = _read_samples(source, landmark_path, metadata, load, options, progress, device)
     fit = _Fit(samples, metadata, load, device)
     fit.start(checkpoint, state, resume=start is not None and not state.finished)
-    fit.run(60 * settings.fit, result, progress, stopped)
+    fit.run(60 * settings.fit, original.networks[original.averaged("net_g")], result, progress, stopped)
     return result
 
 
@@ -276,8 +277,17 @@ class _Fit:
         self.networks.ema["net_g"].module.load_state_dict(self.networks.modules["net_g"].state_dict())
         self.state = replace(state, finished=False, since_best=0, best=math.inf)
 
-    def run(self, budget: float, result: Path, progress: Progress, stopped: Callable[[], bool]) -> None:
-        """Train for `budget` seconds, earlier runs included, and write the best weights to `result`.
+    def run(
+        self,
+        budget: float,
+        original: dict[str, torch.Tensor],
+        result: Path,
+        progress: Progress,
+        stopped: Callable[[], bool],
+    ) -> None:
+        """Train for `budget` seconds, earlier runs included, and write the mean of best and `original` weights.
+
+        The best weights alone have learnt this person's own words: the lips then follow other speech less.
 
         Raises:
             FitInterruptedError: `stopped` returned True; `result` then holds what the next run needs.
@@ -309,7 +319,7 @@ class _Fit:
                 best_weights = self._report(best_weights)
                 self._save(result)
         state.finished = True
-        self._write_result(result, best_weights)
+        self._write_result(result, original, best_weights)
 
     def _report(self, best_weights: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor] | None:
         """Evaluate the averaged weights on held-out frames; return the best weights so far.
@@ -356,9 +366,14 @@ class _Fit:
             {"fit": dict(vars(self.state))} | self.networks.checkpoint_extra(),
         )
 
-    def _write_result(self, path: Path, best_weights: dict[str, torch.Tensor] | None) -> None:
-        """Write the best weights, the current ones if None, in half precision if all of them fit."""
-        weights = best_weights or self.networks.eval_module("net_g").state_dict()
+    def _write_result(
+        self, path: Path, original: dict[str, torch.Tensor], best_weights: dict[str, torch.Tensor] | None
+    ) -> None:
+        """Write the mean of the best weights, the current ones if None, and `original`; half precision if all fit."""
+        weights = {
+            name: (value + original[name].to(value)) / 2 if value.is_floating_point() else value
+            for name, value in (best_weights or self.networks.eval_module("net_g").state_dict()).items()
+        }
         half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
         if all(torch.isfinite(value).all() for value in half.values()):
             weights = half
