@@ -15,7 +15,7 @@ import torch
 
 from models.whisper_encoder import FFT_SIZE, LAYERS, MELS, WhisperEncoder
 from utils.checkpoints import WHISPER_ENCODER, Metadata, write_checkpoint
-from utils.errors import UserError, run_script
+from utils.errors import UserError, require_file, run_script
 
 FORMAT = 6
 FLOAT16 = 4
@@ -87,7 +87,11 @@ def main() -> None:
     parser.add_argument("--result_path", type=Path, required=True, help="file to write, such as whisper_encoder.pth")
     options = parser.parse_args()
     encoder = WhisperEncoder()
-    encoder.load_state_dict(encoder_weights(read_tensors(options.model / "model.bin")))
+    path = require_file(options.model / "model.bin", "--model")
+    try:
+        encoder.load_state_dict(encoder_weights(read_tensors(path)))
+    except (struct.error, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"--model: {path} holds no encoder of Whisper tiny ({error}); copy it again") from error
     write_checkpoint(options.result_path, {WHISPER_ENCODER: encoder.half()}, {}, 1, Metadata(audio_feature="whisper"))
 
 

@@ -17,6 +17,10 @@ from utils.speech.mel import padded
 
 SHIPPED_ENCODER = Path(__file__).resolve().parents[2] / "asserts" / "demo" / "whisper_encoder.pth"
 OPTION = "--whisper_model"
+_HINT = (
+    "give the folder of a Whisper tiny model for CTranslate2 (model.bin, config.json), such as "
+    "https://huggingface.co/Systran/faster-whisper-tiny, or leave the option out"
+)
 _ROW = SPEECH_RATE // 50
 _OVERLAP = 6 * SPEECH_RATE
 
@@ -39,6 +43,7 @@ class WhisperFeatures:
     def __init__(self, encode: Encode):
         self._encode = encode
         self._silence = encode(np.zeros(SAMPLE_COUNT, np.float32))
+        self.channels = self._silence.shape[1]
 
     def __call__(self, waveform: Waveform) -> np.ndarray:
         """float32 [ceil(duration * 50), 384].
@@ -73,7 +78,10 @@ def load_whisper(model: str | Path | None = None) -> WhisperFeatures:
     Raises:
         UserError: a model or package that is missing or unfit.
     """
-    return WhisperFeatures(_shipped_encoder() if model is None else _ctranslate2_encoder(model))
+    features = WhisperFeatures(_shipped_encoder() if model is None else _ctranslate2_encoder(model))
+    if features.channels != WIDTH:
+        raise UserError(f"{OPTION}: {model} gives {features.channels} channels, not {WIDTH}; {_HINT}")
+    return features
 
 
 def _shipped_encoder() -> Encode:
@@ -99,26 +107,19 @@ def _ctranslate2_encoder(model: str | Path) -> Encode:
             f"{OPTION}: other Whisper models than the one that comes with DINet need faster-whisper, which is not "
             "installed; pip install faster-whisper, or leave the option out"
         ) from error
-    hint = (
-        "give the folder of a Whisper tiny model for CTranslate2 (model.bin, config.json), such as "
-        "https://huggingface.co/Systran/faster-whisper-tiny, or leave the option out"
-    )
     try:
         folder = str(model) if Path(model).is_dir() else download_model(str(model), local_files_only=True)
     except (ValueError, OSError) as error:
-        raise UserError(f"{OPTION}: {model} is not on this computer; {hint}") from error
+        raise UserError(f"{OPTION}: {model} is not on this computer; {_HINT}") from error
     try:
         # Not faster_whisper.WhisperModel: that would fetch a tokenizer, which features do not need.
         encoder = ctranslate2.models.Whisper(folder, device="cpu", compute_type="float32")
         mel = WhisperMel(feature_size=encoder.n_mels)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"{OPTION}: {folder} holds no Whisper model that can be loaded ({error}); {hint}") from error
+        raise UserError(f"{OPTION}: {folder} holds no Whisper model that can be loaded ({error}); {_HINT}") from error
 
     def encode(samples: np.ndarray) -> np.ndarray:
         spectrogram = np.ascontiguousarray(mel(samples, padding=0)[None], dtype=np.float32)
         return np.array(encoder.encode(ctranslate2.StorageView.from_array(spectrogram)))[0]
 
-    channels = encode(np.zeros(SAMPLE_COUNT, np.float32)).shape[1]
-    if channels != WIDTH:
-        raise UserError(f"{OPTION}: {folder} gives {channels} channels, not {WIDTH}; {hint}")
     return encode
