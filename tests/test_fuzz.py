@@ -1,4 +1,4 @@
-"""Odd inputs for the real scripts: forty that change with nothing but the code; more with tests/fuzz.py itself."""
+"""Odd inputs for the real scripts: the same in every run; more with tests/fuzz.py itself."""
 
 import subprocess
 import sys
@@ -15,8 +15,8 @@ def run_fuzz(*options: str) -> None:
 
 
 @pytest.mark.slow
-def test_forty_odd_inputs_end_in_one_line_or_a_right_result():
-    run_fuzz("--count", "40", "--seed", "0", "--script", "inference", "export_weights")
+def test_odd_inputs_of_two_scripts_end_in_one_line_or_a_right_result():
+    run_fuzz("--count", "20", "--seed", "0", "--script", "inference", "export_weights")
 
 
 @pytest.mark.slow
@@ -26,5 +26,5 @@ def test_every_command_line_of_the_fuzzer_succeeds_where_nothing_is_odd():
 
 
 @pytest.mark.slow
-def test_many_odd_inputs_of_all_scripts_end_in_one_line_or_a_right_result():
-    run_fuzz("--count", "60", "--seed", "1")
+def test_odd_inputs_of_all_scripts_end_in_one_line_or_a_right_result():
+    run_fuzz("--count", "40", "--seed", "1")
