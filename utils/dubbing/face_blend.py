@@ -3,20 +3,22 @@
 With S the source crop, low(S) what the network sees of it, and G the generated face (both at the network's size), the
 result is S + G - low(S), enlarged, inside the mask of the lower face. So the skin keeps the high frequencies that the
 network cannot generate, and where G equals low(S) nothing changes. Where G differs from S, mostly on the lips, the
-detail of S does not fit: it is replaced by that of the source frame whose lips are most like G's, and poor lips of G
-are replaced by that frame's (lip_detail.py).
+detail of S does not fit: it is replaced by that of the source frame whose lips are most like G's (lip_detail.py).
+Where the lips of G are poor altogether, own_lips.py shows the source's instead.
 
 All sums are made on the frame's own YUV samples: those outside the mask keep their exact value.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from utils.dubbing.face_geometry import MASK_SIZE, PATCH_HEIGHT, PATCH_WIDTH, FaceGeometry, FaceMasks
 from utils.dubbing.lip_detail import LipBank, LipFrame, LipMatch
+from utils.dubbing.lip_quality import are_lips_poor
 from utils.dubbing.sample_grid import SampleGrid, grid_of_map, grid_of_pixels
 from utils.face.crop_geometry import CropBox, network_size
 from utils.face.landmarks import lip_opening
@@ -32,9 +34,6 @@ the source's at some points, and its detail does not fit there."""
 CHANGE_LIMIT = 20.0
 """Largest change outside the mouth in levels, summed over Y, U and V. Larger ones are seldom due to speech, most often
 they are background beside the jaw."""
-CHANGE_SIGMA = 1.7
-"""Standard deviation, in cells of the masks' grid, of the Gaussian that smooths a poor network's changes of the skin:
-sharp ones are background beside the jaw. Changes of its colour are stains."""
 BAND_SIGMAS = (0.7, 1.4, 2.8, 5.6)
 """Standard deviations of the Gaussians that separate the frequency bands, in cells of the masks' grid."""
 LUMA, CHROMA = (0,), (1, 2)
@@ -56,7 +55,7 @@ class GeneratedFace:
         box: where the crop lies in the frame.
         crop: what the network saw, unmasked, uint8 RGB [h, w, 3] at the network's size.
         face: what it generated, likewise; None where it was not run.
-        lips: opening and width by the mouth reader, [2]: of the face, or of the crop where there is none.
+        lips: opening and width of its lips by the mouth reader, [2]; likewise.
     """
 
     frame: int
@@ -64,7 +63,7 @@ class GeneratedFace:
     box: CropBox
     crop: np.ndarray
     face: np.ndarray | None
-    lips: np.ndarray
+    lips: np.ndarray | None
 
 
 class FaceBlender:
@@ -98,12 +97,13 @@ class FaceBlender:
         self._bias = error + (lip_error - error) * np.mean(lip_masks, 0)[..., None]
         self._confidence = self._measure_confidence([crop - face for crop, face in pairs])
         self._band_gains = self._measure_band_gains(pairs, lip_masks)
-        self._bank = LipBank([entry for entry in map(self._bank_entry, bank_frames) if entry is not None])
-        self._bank.fit(
+        self._bank_frames = bank_frames
+        self.lips_are_poor = are_lips_poor(
+            np.stack([self._lip_patch(self._soften(self._yuv(sample.crop)), sample) for sample in bank_frames]),
             np.stack([self._lip_patch(self._soften(crop), at) for (crop, _), at in zip(pairs, samples, strict=True)]),
             np.stack([self._lip_patch(face + self._bias, at) for (_, face), at in zip(pairs, samples, strict=True)]),
-            np.stack([sample.lips for sample in samples]),
         )
+        """Whether the generated lips are too poor to be shown."""
         self._shot: int | None = None
 
     def blend(self, generated: GeneratedFace, weight: float, closed: float = 0.0) -> np.ndarray:
@@ -120,11 +120,10 @@ class FaceBlender:
         masks = self._geometry.masks(generated.frame, generated.box, self._size)
         crop, face = self._yuv(generated.crop), self._yuv(generated.face) + self._bias
         lips = self._lip_patch(face, generated)
-        pose, source_lips = self._geometry.pose(generated.frame), self._lip_patch(crop, generated)
-        match = self._bank.match(lips, source_lips, generated.lips, pose, closed)
-        new_lips = self._bank.replace(lips, match, closed)
+        new_lips = self._bank.close(lips, closed)
+        match = self._bank.match(new_lips)
         face += self._lip_patch_to_crop(new_lips - lips, generated) * masks.lips[..., None]
-        change = self._soften_skin((face - crop) * self._change_weights(face - crop, masks)[..., None], masks)
+        change = (face - crop) * self._change_weights(face - crop, masks)[..., None]
         replaced = masks.face * weight * self._unfit_detail(change, masks)
         change = change * (masks.face[..., None] * weight)
         result = generated.yuv.copy()
@@ -148,6 +147,10 @@ class FaceBlender:
                 np.copyto(part, np.rint(np.clip(part + added[..., channel], 0, 255)), casting="unsafe")
         return result
 
+    @cached_property
+    def _bank(self) -> LipBank:
+        return LipBank([entry for entry in map(self._bank_entry, self._bank_frames) if entry is not None])
+
     def _yuv(self, rgb: np.ndarray) -> np.ndarray:
         """RGB [h, w, 3] as YUV, float32, without the offsets of Y, U and V."""
         return cv2.transform(rgb.astype(np.float32), self._to_yuv)
@@ -157,14 +160,6 @@ class FaceBlender:
         weights = np.maximum.reduce([self._confidence, masks.lips, masks.chin])
         allowed = np.minimum(1, CHANGE_LIMIT / np.maximum(weights * self._near(np.abs(change).sum(-1), SKIN_REACH), 1))
         return weights * (allowed + (1 - allowed) * masks.mouth)
-
-    def _soften_skin(self, change: np.ndarray, masks: FaceMasks) -> np.ndarray:
-        """Changes [h, w, 3] without sharp ones and other colours outside the lips, as far as the network is poor."""
-        if not self._bank.need:
-            return change
-        soft = cv2.GaussianBlur(change, (0, 0), CHANGE_SIGMA * self._size / MASK_SIZE)
-        soft[..., 1:] = 0
-        return change + (np.float32(self._bank.need) * (1 - masks.lips))[..., None] * (soft - change)
 
     def _near(self, values: np.ndarray, reach: float) -> np.ndarray:
         """Mean of values [h, w] over so many cells of the masks' grid to each side."""
@@ -234,8 +229,7 @@ class FaceBlender:
             details.append(source - _with_channels(grid.from_crop(_select(soft, group) + OFFSETS[group])))
             origins.append((grid.columns.start, grid.rows.start))
         opening = float(lip_opening(self._geometry.points[sample.frame]))
-        pose, patch = self._geometry.pose(sample.frame), self._lip_patch(soft, sample)
-        return LipFrame(opening, sample.lips, pose, patch, details, origins, from_patch)
+        return LipFrame(opening, self._lip_patch(soft, sample), details, origins, from_patch)
 
     def _lip_patch(self, image: np.ndarray, at: GeneratedFace) -> np.ndarray:
         """The lips of `image`, [h, w, 3] at the network's size, as a lip patch."""

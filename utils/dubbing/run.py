@@ -15,6 +15,7 @@ from utils.dubbing.face_geometry import FaceGeometry
 from utils.dubbing.generator import MouthGenerator
 from utils.dubbing.lip_detail import BANK_SIZE
 from utils.dubbing.mouth_reader import MouthReader, load_mouth_reader
+from utils.dubbing.own_lips import OwnLips, has_still_mouth
 from utils.dubbing.settings import DubbingJob, DubbingOptions
 from utils.dubbing.silence import closed_lips, find_pauses
 from utils.face.analysis import AnalyzedVideo
@@ -63,7 +64,7 @@ class OutputFrame:
         crop: the face crop at the source's resolution; None where the frame is left unchanged.
         network_crop: the crop at the network's size, uint8 RGB [h, w, 3].
         face: the generated face, uint8 RGB [h, w, 3], colour-matched to the crop unless --blend hard.
-        lips: opening and width of the lips, [2], of the face, or of the crop where there is none; with --blend face.
+        lips: opening and width of its lips by the mouth reader, [2]; with --blend face.
         yuv: the finished frame, uint8 [H * 3 // 2, W] (I420).
     """
 
@@ -120,7 +121,7 @@ class DubRun:
         self._generator, self._timer = generator, timer
         needs_all_rows = options.blend == "hard" or job.face_video is not None
         self._first_row = 0 if needs_all_rows else first_visible_row(generator.mouth_region_size)
-        self._face_blender: FaceBlender | None = None
+        self._face_blender: FaceBlender | OwnLips | None = None
         self._mouth_reader: MouthReader | None = None
         self._pauses = np.empty((0, 2))
 
@@ -204,13 +205,10 @@ class DubRun:
             for frame, face in zip(with_face, tensor_to_crops(generated), strict=True):
                 frame.face = face
             if self._mouth_reader is not None:
-                self._read_lips(with_face, generated)
+                shapes = self._mouth_reader(generated, self._generator.mouth_region_size)
+                for frame, lips in zip(with_face, shapes, strict=True):
+                    frame.lips = lips
         return batch
-
-    def _read_lips(self, frames: list[OutputFrame], faces: torch.Tensor) -> None:
-        """Set the lips of frames to what `faces`, float [B, 3, H, W] in [0, 1], show."""
-        for frame, lips in zip(frames, self._mouth_reader(faces, self._generator.mouth_region_size), strict=True):
-            frame.lips = lips
 
     def _blend(self, batch: list[OutputFrame]) -> list[OutputFrame]:
         plan, colour = self._source.plan, self._source.reader.info.colour
@@ -227,21 +225,23 @@ class DubRun:
                 frame.yuv = self._face_blender.blend(frame.generated(), weight, float(closed[0]))
         return batch
 
-    def _make_face_blender(self) -> FaceBlender:
-        """Make the face blender, from frames of the source that are spread over its lip openings."""
+    def _make_face_blender(self) -> FaceBlender | OwnLips:
+        """Make what blends the faces, from frames of the source that are spread over its lip openings."""
         reader, plan = self._source.reader, self._source.plan
         geometry = FaceGeometry(plan, self._source.shots)
         chosen = geometry.lip_samples(BANK_SIZE)
         bank = self._cut([OutputFrame(0.0, frame) for frame in reader.play(chosen)])
-        crops = np.stack([frame.network_crop for frame in bank])
-        self._read_lips(bank, crops_to_tensor(crops, self._generator.device))
         moments = np.linspace(0, self.speech.duration, ERROR_SAMPLES)
         picks = np.linspace(0, len(bank) - 1, ERROR_SAMPLES).round().astype(int)
         samples = [replace(bank[pick], time=float(moment)) for pick, moment in zip(picks, moments, strict=True)]
         for batch in batched(samples, self._options.batch_size):
             self._generate(batch)
-        size, colour = self._generator.mouth_region_size, reader.info.colour
-        return FaceBlender(geometry, size, colour, *([frame.generated() for frame in part] for part in (bank, samples)))
+        faces = [[frame.generated() for frame in part] for part in (bank, samples)]
+        if not has_still_mouth(geometry):
+            blender = FaceBlender(geometry, self._generator.mouth_region_size, reader.info.colour, *faces)
+            if not blender.lips_are_poor:
+                return blender
+        return OwnLips(geometry, *faces)
 
     def _face_alone(self, frame: OutputFrame) -> np.ndarray:
         """The generated face alone as a frame (I420); black where the frame was left as it is."""

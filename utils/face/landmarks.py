@@ -32,6 +32,11 @@ MOUTH = slice(48, 68)
 MOUTH_LEFT, MOUTH_RIGHT = 48, 54
 INNER_LIP_TOP, INNER_LIP_BOTTOM = 62, 66
 """Middles of the upper and the lower lip's inner edge."""
+OUTER_LIP_UPPER, OUTER_LIP_LOWER = [48, 49, 50, 51, 52, 53, 54], [48, 59, 58, 57, 56, 55, 54]
+INNER_LIP_UPPER, INNER_LIP_LOWER = [60, 61, 62, 63, 64], [60, 67, 66, 65, 64]
+"""Edges of the lips, each from left to right."""
+CHIN = 8
+"""Lowest point of the jaw line."""
 
 LIP_SHAPE_VALUES = 2 * (MOUTH.stop - MOUTH.start)
 """Length of a lip shape: x and y of each point of the mouth."""

@@ -1,0 +1,340 @@
+"""Lips of a frame moved to another opening and width.
+
+The upper lip with the skin up to the nose, the lower lip with the chin, and the inside of the mouth are three layers.
+The lips keep their thickness, colour and sharpness. The inside keeps its distance to the upper lip, to which the teeth
+belong; where the mouth opens further than in the frame, it comes from another frame of the same person whose mouth is
+as wide open, and is dark where none is.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from utils.face.landmarks import (
+    CHIN,
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    MOUTH_LEFT,
+    MOUTH_RIGHT,
+    NOSE_BASE,
+    OUTER_LIP_LOWER,
+    OUTER_LIP_UPPER,
+    eye_distance,
+)
+from utils.media.yuv import planes
+
+MAX_WIDTH_CHANGE = 0.15
+"""Largest change of the width of the mouth, as a fraction: beyond it the cheeks look drawn."""
+UPPER_SHARE = 0.25
+"""Fraction of a change of the opening that the upper lip makes; the lower lip makes the rest."""
+MIN_FADE = 0.2
+"""Smallest distance over which the motion of the skin fades, in distances between the eyes."""
+DARKNESS = 0.5
+"""Light of an open mouth without teeth, as a fraction of the darkest of the lips."""
+DARK_EDGES = (-0.04, -0.015)
+"""Where the dark begins and where all is dark, from the inner edge of the lower lip in distances between the eyes.
+Landmarks often lie inside the lip: nearer to it, its rim would show in the open mouth."""
+SOFT_EDGE = 0.5
+"""Half the width of the lips' soft edges, in pixels."""
+SEAM_REACH, SEAM_STEPS = 0.1, 33
+"""How far from the landmarks the line between closed lips is searched, in distances between the eyes, and on how many
+points to each direction: landmarks miss it by up to 0.06."""
+SEAM_PRIOR, SEAM_BEND = 1.0, 0.15
+"""Cost of the largest distance from the landmarks, and of a step across, against the darkness of the line."""
+CLOSED, OPEN = 0.02, 0.07
+"""Lip openings (lip_opening) by landmarks up to which that line replaces them, and from which it does not."""
+MISSED = 0.02
+"""How far outside the landmarks' opening that line must lie, in distances between the eyes, for lips to be closed."""
+
+
+@dataclass(frozen=True)
+class LipTarget:
+    """What lips are to become.
+
+    Attributes:
+        opening: as lip_opening.
+        width: of the mouth, in distances between the eyes.
+    """
+
+    opening: float
+    width: float
+
+
+@dataclass(frozen=True)
+class InnerMouth:
+    """The mouth of another frame, whose inside may be shown.
+
+    Attributes:
+        yuv: part of that frame, uint8 [h * 3 // 2, w] (I420).
+        mouth: its lips, in pixels of that part.
+    """
+
+    yuv: np.ndarray
+    mouth: "Mouth"
+
+
+class Mouth:
+    """Geometry of the lips of one frame, in coordinates (u, v) in pixels along and across the mouth.
+
+    Args:
+        points: landmarks [68, 2] in pixels.
+        luma: uint8 [H, W], the frame, to find the line between closed lips.
+    """
+
+    def __init__(self, points: np.ndarray, luma: np.ndarray):
+        points = points.astype(np.float64)
+        self.unit = float(eye_distance(points))
+        self._middle = (points[MOUTH_LEFT] + points[MOUTH_RIGHT]) / 2
+        along = points[MOUTH_RIGHT] - points[MOUTH_LEFT]
+        along /= max(np.linalg.norm(along), 1e-6)
+        self._axes = np.array([along, [-along[1], along[0]]])
+        turned = (points - self._middle) @ self._axes.T
+        top, bottom = turned[INNER_LIP_UPPER], turned[INNER_LIP_LOWER]
+        self._between, self._opened = _curve((top + bottom) / 2), _curve(np.stack([top[:, 0], (bottom - top)[:, 1]], 1))
+        self._outer_top, self._outer_bottom = (_curve(turned[line]) for line in (OUTER_LIP_UPPER, OUTER_LIP_LOWER))
+        self._inner_ends = top[[0, -1], 0]
+        self._ends = turned[[MOUTH_LEFT, MOUTH_RIGHT], 0]
+        self._nose, self._chin = turned[NOSE_BASE, 1], turned[CHIN, 1]
+        self.gap = max(0.0, float((bottom - top)[len(top) // 2, 1]))
+        """Distance of the inner lips in pixels."""
+        self._outline = points[[*OUTER_LIP_UPPER, *OUTER_LIP_LOWER[::-1]]]
+        self._correct(luma)
+
+    @property
+    def width(self) -> float:
+        """Width of the mouth in distances between the eyes."""
+        return float(np.ptp(self._ends)) / self.unit
+
+    def area(self, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns of a frame [H, W] that may change, on even pixels; empty outside the frame."""
+        half, fade = 1.2 * np.ptp(self._ends), MIN_FADE * self.unit
+        corners = np.array([[u, v] for u in (-half, half) for v in (self._nose - fade, 1.3 * self._chin)])
+        corners = corners @ self._axes + self._middle
+        size = np.array(shape[::-1])
+        first = np.clip(np.floor(corners.min(0)).astype(int), 0, size) // 2 * 2
+        last = (np.clip(np.ceil(corners.max(0)).astype(int), 0, size) + 1) // 2 * 2
+        return slice(first[1], last[1]), slice(first[0], last[0])
+
+    def moved(self, offset: tuple[int, int]) -> "Mouth":
+        """The same in pixels of a part of the frame that begins at `offset` (x, y)."""
+        other = object.__new__(Mouth)
+        other.__dict__.update(self.__dict__)
+        other._middle = self._middle - offset
+        other._outline = self._outline - offset
+        return other
+
+    def edges(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """v of the inner edges of the upper and of the lower lip at some u."""
+        u = np.clip(u, *self._inner_ends)
+        between, opened = self._between(u), np.maximum(self._opened(u), 0)
+        return between - opened / 2, between + opened / 2
+
+    def layers(self, rows: slice, columns: slice, gap: float, width: float) -> "Layers":
+        """Layers of an area for lips `gap` pixels apart and `width` times as wide."""
+        grid = np.meshgrid(np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop))
+        u, v = self.from_pixels(np.stack(grid, -1))
+        half, fade = np.ptp(self._ends) / 2, MIN_FADE * self.unit
+        near = 1 - _smoothstep((np.hypot(u / (1.25 * half), v / (1.1 * half)) - 0.8) / 0.9)
+        u = u * (1 + (1 / width - 1) * near)
+        top, bottom = self.edges(u)
+        here = bottom - top
+        if gap > self.gap:
+            reach = np.ptp(self._inner_ends) / 2
+            opened = (gap - self.gap) * np.clip(1 - ((u - self._inner_ends.mean()) / reach) ** 2, 0, 1)
+        else:
+            opened = here * (gap / max(self.gap, 1e-6) - 1)
+        up, down = -UPPER_SHARE * opened, (1 - UPPER_SHARE) * opened
+        above, below = top + up - v, v - bottom - down  # distances from the new inner edges
+        outer = np.clip(u, *self._ends)
+        # Lips keep their thickness; beyond them the motion fades up to the nose and down to the chin.
+        thick = np.maximum(top - self._outer_top(outer), 0)
+        upper = v - up * (1 - _smoothstep((above - thick) / np.maximum(top - thick - self._nose, fade)))
+        thick = np.maximum(self._outer_bottom(outer) - bottom, 0)
+        lower = v - down * (1 - _smoothstep((below - thick) / np.maximum(1.2 * self._chin - bottom - thick, fade)))
+        inside = v - np.minimum(up, 0)
+        further_open = _smoothstep(opened / (CLOSED * self.unit))
+        return Layers(
+            rows,
+            columns,
+            self.to_pixels(u, np.minimum(upper, top + SOFT_EDGE)),
+            self.to_pixels(u, np.maximum(lower, bottom - SOFT_EDGE)),
+            self.to_pixels(u, np.clip(inside, top - SOFT_EDGE, bottom + SOFT_EDGE)),
+            np.clip(above + SOFT_EDGE, 0, 1).astype(np.float32),
+            np.clip(below + SOFT_EDGE, 0, 1).astype(np.float32),
+            (further_open * self.darkness(inside, bottom)).astype(np.float32),
+            np.clip(here + opened, 0, 1).astype(np.float32),
+            np.stack([(u - self._inner_ends[0]) / np.ptp(self._inner_ends), -above / self.unit]),
+        )
+
+    def inner_layer(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where `places` in the mouth of another frame, see Layers.places, are taken from in this one, and darkness."""
+        u = self._inner_ends[0] + places[0] * np.ptp(self._inner_ends)
+        top, bottom = self.edges(u)
+        v = top + places[1] * self.unit
+        return self.to_pixels(u, np.clip(v, top, bottom)), self.darkness(v, bottom).astype(np.float32)
+
+    def darkness(self, v: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+        """How far it is dark at v: 1 where the lower lip would show."""
+        begin, end = DARK_EDGES
+        return _smoothstep((v - bottom - begin * self.unit) / max(1.0, (end - begin) * self.unit))
+
+    def from_pixels(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(u, v) of pixels [..., 2]."""
+        turned = (pixels - self._middle) @ self._axes.T
+        return turned[..., 0], turned[..., 1]
+
+    def to_pixels(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Pixels (x, y), float32 [..., 2]."""
+        return (np.stack([u, v], -1) @ self._axes + self._middle).astype(np.float32)
+
+    def dark_samples(self, yuv: np.ndarray) -> list[float]:
+        """Y, U and V of an open mouth without teeth in this frame."""
+        samples = []
+        for plane, step in zip(planes(yuv), (1, 2, 2), strict=True):
+            mask = np.zeros(plane.shape, np.uint8)
+            cv2.fillPoly(mask, [np.rint(self._outline / step).astype(np.int32)], 1)
+            lips = plane[mask > 0]
+            black = 16 if step == 1 else 128
+            lightness = black if not lips.size else np.percentile(lips, 5 if step == 1 else 50)
+            samples.append(black + DARKNESS * (float(lightness) - black))
+        return samples
+
+    def _correct(self, luma: np.ndarray) -> None:
+        """Move the inner edges to the dark line between the lips, where the landmarks miss it."""
+        opening = self.gap / self.unit
+        if opening > OPEN:
+            return
+        u, distances = self._seam(luma)
+        closed = 1 - _smoothstep(np.array((opening - CLOSED) / (OPEN - CLOSED)))
+        missed = _smoothstep(np.array((np.abs(distances.mean()) - self.gap / 2) / self.unit / MISSED))
+        share = float(max(closed, missed))
+        self._between += share * np.polynomial.Polynomial.fit(u, distances, 4).convert()
+        self._opened *= 1 - float(missed)
+        self.gap *= 1 - float(missed)
+
+    def _seam(self, luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How far below the middle of the inner lips the dark line between them lies, at some u: (u, distance)."""
+        u, offsets = np.linspace(*self._ends, SEAM_STEPS), SEAM_REACH * self.unit * np.linspace(-1, 1, SEAM_STEPS)
+        middle = self._between(np.clip(u, *self._inner_ends))
+        rows, columns = self.area(luma.shape)
+        part = cv2.GaussianBlur(luma[rows, columns], (0, 0), max(0.5, 0.012 * self.unit)).astype(np.float32)
+        pixels = self.to_pixels(np.tile(u, (SEAM_STEPS, 1)), middle + offsets[:, None])
+        pixels -= np.array([columns.start, rows.start], np.float32)
+        lightness = cv2.remap(part, pixels, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        cost = (lightness - lightness.mean(0)) / (lightness.std() + 1)
+        cost += SEAM_PRIOR * np.linspace(-1, 1, SEAM_STEPS)[:, None] ** 2
+        path = _cheapest_path(cost, SEAM_BEND)
+        return u, offsets[path]
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Where each pixel of an area of a frame is taken from.
+
+    Attributes:
+        rows, columns: the area, on even pixels.
+        upper, lower, inside: of the upper lip, the lower lip and the inside of the mouth: (x, y), float32 [h, w, 2].
+        upper_opacity, lower_opacity: float32 [h, w] in [0, 1].
+        dark: how far the inside is dark, float32 [h, w] in [0, 1].
+        is_open: whether the lips are apart there, float32 [h, w] in [0, 1]: the distance in pixels up to 1.
+        places: [2, h, w]: fraction of the mouth's width, and distance from the upper lip between the eyes' distances.
+    """
+
+    rows: slice
+    columns: slice
+    upper: np.ndarray
+    lower: np.ndarray
+    inside: np.ndarray
+    upper_opacity: np.ndarray
+    lower_opacity: np.ndarray
+    dark: np.ndarray
+    is_open: np.ndarray
+    places: np.ndarray
+
+
+def move_lips(
+    yuv: np.ndarray, mouth: Mouth, target: LipTarget, weight: float = 1.0, other: InnerMouth | None = None
+) -> np.ndarray:
+    """Return a copy of a frame with its lips moved.
+
+    Args:
+        yuv: uint8 [H * 3 // 2, W] (I420).
+        mouth: its lips.
+        target: opening and width to move them to.
+        weight: 0 .. 1, fraction of the way.
+        other: mouth of another frame whose inside is shown as far as this one is not as wide open as `target`.
+    """
+    result = yuv.copy()
+    rows, columns = mouth.area(planes(yuv)[0].shape)
+    if rows.stop <= rows.start or columns.stop <= columns.start:
+        return result
+    width = 1 + weight * np.clip(target.width / mouth.width - 1, -MAX_WIDTH_CHANGE, MAX_WIDTH_CHANGE)
+    gap = mouth.gap + weight * (target.opening * mouth.unit - mouth.gap)
+    layers = mouth.layers(rows, columns, gap, float(width))
+    share = 0.0
+    if other is not None:
+        share = float(_smoothstep(np.array((gap - mouth.gap) / mouth.unit / CLOSED - 0.5)))
+        other_pixels, other_dark = other.mouth.inner_layer(layers.places)
+    for number, (plane, dark) in enumerate(zip(planes(result), mouth.dark_samples(yuv), strict=True)):
+        step = 1 if number == 0 else 2
+        every = (slice(None, None, step), slice(None, None, step))
+        source = plane.astype(np.float32)
+        upper, lower, inside = (
+            _taken(source, part[every], step) for part in (layers.upper, layers.lower, layers.inside)
+        )
+        inside += (layers.is_open * layers.dark)[every] * (dark - inside)
+        if share:
+            other_inside = _taken(planes(other.yuv)[number].astype(np.float32), other_pixels[every], step)
+            other_inside += other_dark[every] * (dark - other_inside)
+            inside += share * layers.is_open[every] * (other_inside - inside)
+        lips = inside + layers.upper_opacity[every] * (upper - inside)
+        lips += layers.lower_opacity[every] * (lower - lips)
+        part = plane[rows.start // step : rows.stop // step, columns.start // step : columns.stop // step]
+        np.copyto(part, np.rint(np.clip(lips, 0, 255)), casting="unsafe")
+    return result
+
+
+def cut_inner_mouth(yuv: np.ndarray, mouth: Mouth) -> InnerMouth | None:
+    """The mouth of a frame, to show its inside in others; None where it lies outside the frame."""
+    rows, columns = mouth.area(planes(yuv)[0].shape)
+    if rows.stop <= rows.start or columns.stop <= columns.start:
+        return None
+    parts = []
+    for plane, step in zip(planes(yuv), (1, 2, 2), strict=True):
+        parts.append(
+            plane[rows.start // step : rows.stop // step, columns.start // step : columns.stop // step].ravel()
+        )
+    part = np.concatenate(parts).reshape(-1, columns.stop - columns.start)
+    return InnerMouth(part, mouth.moved((columns.start, rows.start)))
+
+
+def _taken(source: np.ndarray, pixels: np.ndarray, step: int) -> np.ndarray:
+    """A plane sampled at pixels (x, y) of the frame, `step` of them to each of its samples."""
+    samples = np.ascontiguousarray(pixels) / np.float32(step)
+    return cv2.remap(source, samples, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _cheapest_path(cost: np.ndarray, bend: float) -> np.ndarray:
+    """Row [columns] of the path through `cost` [rows, columns] with the lowest sum; steps of one row cost `bend`."""
+    total, came_from = cost[:, 0], []
+    for column in cost.T[1:]:
+        padded = np.pad(total, 1, constant_values=np.inf)
+        options = np.stack([padded[:-2] + bend, total, padded[2:] + bend])
+        came_from.append(options.argmin(0) - 1)
+        total = options.min(0) + column
+    path = [int(total.argmin())]
+    for step in reversed(came_from):
+        path.append(path[-1] + int(step[path[-1]]))
+    return np.array(path[::-1])
+
+
+def _curve(line: np.ndarray) -> np.polynomial.Polynomial:
+    """v as a function of u through points [P, 2]."""
+    domain = [line[:, 0].min(), line[:, 0].max()]
+    return np.polynomial.Polynomial.fit(*line.T, min(4, len(line) - 1), domain=domain).convert()
+
+
+def _smoothstep(position: np.ndarray) -> np.ndarray:
+    position = np.clip(position, 0, 1)
+    return position * position * (3 - 2 * position)
