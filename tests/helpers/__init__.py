@@ -4,6 +4,7 @@ sample_media.py          a real face in motion (public domain), speech-like audi
 videos.py                synthetic videos and audio of any codec, rate and size
 speech_signal.py         synthetic speech as an array
 faces.py                 landmarks of one face
+lip_patches.py           drawn lips
 landmarks.py             landmark tables of several faces
 training_data.py         a small training set, and training scripts run on it
 samples.py               samples whose values say which frames they are of

@@ -16,7 +16,10 @@ Files:
     blending.py       --blend feather and hard: colour match, paste with a mask
     face_blend.py     --blend face, the default: only the lower face changes
     face_geometry.py  its masks, and coordinates that move with the head
-    lip_detail.py     its lips: real ones, taken from other frames of the same person
+    lip_detail.py     detail of its lips, taken from other frames of the same person
+    lip_quality.py    whether the generated lips are good enough to be shown
+    own_lips.py       if not: the source's own lips, moved as the generated ones are
+    lip_warp.py       lips of a frame moved to another opening and width
     mouth_reader.py   opening and width of the lips in a face crop
     sample_grid.py    its maps, resampled to the frame's planes
     silence.py        lips close in pauses of the speech

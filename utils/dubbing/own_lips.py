@@ -22,8 +22,9 @@ SPEECH_MEAN, SPEECH_STD, SPEECH_MAX = 0.075, 0.04, 0.16
 """Lip opening in speech, for a still mouth: medians of their means, standard deviations and 95th percentiles."""
 WIDTH_STD = 0.06
 """The same of the width of the mouth, as a fraction of it."""
-MIN_GENERATED_STD = 0.02
-"""Added to the standard deviation of generated lips by the mouth reader, some 1: lips that never move stay so."""
+MOVING_STD, MIN_GENERATED_STD = 0.1, 0.3
+"""Standard deviation of the opening of generated lips by the mouth reader below which they do not move either; and
+the smallest one that motion is divided by: 0.13 to 0.9 on 20 people."""
 RANGE = (0.02, 0.98)
 """Quantiles of a person's openings and widths that are not left."""
 OPENING_UNITS, POSE_UNIT, KEEP_BONUS = (0.04, 0.01), 0.5, 0.3
@@ -43,7 +44,7 @@ class OwnLips:
     def __init__(self, geometry: FaceGeometry, frames: Sequence[GeneratedFace], samples: Sequence[GeneratedFace]):
         self._geometry = geometry
         generated = np.stack([sample.lips for sample in samples])
-        self._generated_mean, self._generated_std = generated.mean(0), generated.std(0) + MIN_GENERATED_STD
+        self._generated_mean, self._generated_std = generated.mean(0), np.maximum(generated.std(0), MIN_GENERATED_STD)
         shapes = _lip_shapes(geometry)
         talks = np.clip((shapes[:, 0].std() - STILL_STD) / (TALKING_STD - STILL_STD), 0, 1)
         width = shapes[:, 1].mean()
@@ -103,9 +104,10 @@ class OwnLips:
         return self._inner[self._last]
 
 
-def has_still_mouth(geometry: FaceGeometry) -> bool:
-    """Whether a video shows a mouth that does not move: a portrait, or someone who is silent."""
-    return float(_lip_shapes(geometry)[:, 0].std()) < STILL_STD
+def is_still_mouth(geometry: FaceGeometry, samples: Sequence[GeneratedFace]) -> bool:
+    """Whether the mouth of a video does not move, as in a portrait or if somebody is silent, but generated lips do."""
+    generated = np.stack([sample.lips for sample in samples])
+    return _lip_shapes(geometry)[:, 0].std() < STILL_STD and generated[:, 0].std() > MOVING_STD
 
 
 def _lip_shapes(geometry: FaceGeometry) -> np.ndarray:

@@ -15,7 +15,7 @@ from utils.dubbing.face_geometry import FaceGeometry
 from utils.dubbing.generator import MouthGenerator
 from utils.dubbing.lip_detail import BANK_SIZE
 from utils.dubbing.mouth_reader import MouthReader, load_mouth_reader
-from utils.dubbing.own_lips import OwnLips, has_still_mouth
+from utils.dubbing.own_lips import OwnLips, is_still_mouth
 from utils.dubbing.settings import DubbingJob, DubbingOptions
 from utils.dubbing.silence import closed_lips, find_pauses
 from utils.face.analysis import AnalyzedVideo
@@ -237,7 +237,7 @@ class DubRun:
         for batch in batched(samples, self._options.batch_size):
             self._generate(batch)
         faces = [[frame.generated() for frame in part] for part in (bank, samples)]
-        if not has_still_mouth(geometry):
+        if not is_still_mouth(geometry, faces[1]):
             blender = FaceBlender(geometry, self._generator.mouth_region_size, reader.info.colour, *faces)
             if not blender.lips_are_poor:
                 return blender

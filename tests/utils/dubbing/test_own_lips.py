@@ -5,7 +5,7 @@ import pytest
 
 from utils.dubbing.face_blend import GeneratedFace
 from utils.dubbing.face_geometry import FaceGeometry
-from utils.dubbing.own_lips import SPEECH_MAX, SPEECH_MEAN, SPEECH_STD, OwnLips, has_still_mouth
+from utils.dubbing.own_lips import SPEECH_MAX, SPEECH_MEAN, SPEECH_STD, OwnLips, is_still_mouth
 from utils.face.crop_plan import plan_crops
 from utils.face.landmarks import lip_opening
 
@@ -33,13 +33,16 @@ def landmarks(opening: np.ndarray, turn: np.ndarray | float = 0.0) -> np.ndarray
     return points.astype(np.float32)
 
 
+def generated_lips(shapes: np.ndarray) -> list[GeneratedFace]:
+    return [GeneratedFace(0, None, None, None, None, shape) for shape in shapes]
+
+
 def own_lips(points: np.ndarray, frames: range = range(0)) -> tuple[OwnLips, FaceGeometry]:
     plan = plan_crops(points, ONE_SHOT, 256, 256, 25.0)
     geometry = FaceGeometry(plan, ONE_SHOT)
     blank = np.full((384, 256), 128, np.uint8)
     seen = [GeneratedFace(frame, blank, plan.box(frame), None, None, None) for frame in frames]
-    samples = [GeneratedFace(0, blank, plan.box(0), None, None, shape) for shape in SHAPES]
-    return OwnLips(geometry, seen, samples), geometry
+    return OwnLips(geometry, seen, generated_lips(SHAPES)), geometry
 
 
 def chosen_frame(lips: OwnLips, number: int, opening: float) -> int:
@@ -69,7 +72,9 @@ def test_no_opening_is_wider_than_this_person_s():
 def test_a_still_mouth_moves_like_one_that_speaks():
     points = landmarks(5.0)
     lips, geometry = own_lips(points)
-    assert has_still_mouth(geometry) and not has_still_mouth(own_lips(landmarks(TALKING))[1])
+    assert is_still_mouth(geometry, generated_lips(SHAPES))
+    assert not is_still_mouth(geometry, generated_lips(SHAPES / 20))
+    assert not is_still_mouth(own_lips(landmarks(TALKING))[1], generated_lips(SHAPES))
     low, middle, high = (lips.target(shape, 0.0) for shape in SHAPES)
     assert middle.opening == pytest.approx(SPEECH_MEAN, abs=1e-3)
     assert high.opening - low.opening == pytest.approx(2 * 1.2 * SPEECH_STD, rel=0.1)
