@@ -35,8 +35,16 @@ DARKNESS = 0.5
 DARK_EDGES = (-0.04, -0.015)
 """Where the dark begins and where all is dark, from the inner edge of the lower lip in distances between the eyes.
 Landmarks often lie inside the lip: nearer to it, its rim would show in the open mouth."""
-SOFT_EDGE = 0.5
-"""Half the width of the lips' soft edges, in pixels."""
+OTHER_FROM = 0.01
+"""How much further open than in the frame a mouth is when half of its inside is another's, in eye distances."""
+CHIN_DROP = 1.2
+"""Where the motion of the chin ends, as a fraction of its distance from the mouth."""
+LINE_STEPS = 4096
+"""Points along the mouth at which its edges are computed: a few to a pixel."""
+SOFT_EDGE = np.float32(0.5)
+"""Half the width of the lips' soft edges, as a fraction of it; it is a pixel where the mouth does not open further."""
+SHADED_EDGE = 0.025
+"""How much softer the edges are where it does, in distances between the eyes: hard ones look drawn."""
 SEAM_REACH, SEAM_STEPS = 0.1, 33
 """How far from the landmarks the line between closed lips is searched, in distances between the eyes, and on how many
 points to each direction: landmarks miss it by up to 0.06."""
@@ -44,6 +52,8 @@ SEAM_PRIOR, SEAM_BEND = 1.0, 0.15
 """Cost of the largest distance from the landmarks, and of a step across, against the darkness of the line."""
 CLOSED, OPEN = 0.02, 0.07
 """Lip openings (lip_opening) by landmarks up to which that line replaces them, and from which it does not."""
+SHUT = (0.015, 0.03)
+"""Lip openings by landmarks up to which lips are shut, and from which they are not: what lies between them is lip."""
 MISSED = 0.02
 """How far outside the landmarks' opening that line must lie, in distances between the eyes, for lips to be closed."""
 
@@ -132,71 +142,92 @@ class Mouth:
 
     def layers(self, rows: slice, columns: slice, gap: float, width: float) -> "Layers":
         """Layers of an area for lips `gap` pixels apart and `width` times as wide."""
-        grid = np.meshgrid(np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop))
-        u, v = self.from_pixels(np.stack(grid, -1))
+        x = np.arange(columns.start, columns.stop, dtype=np.float32)
+        y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+        u, v = self._from_pixels(x, y)
         half, fade = np.ptp(self._ends) / 2, MIN_FADE * self.unit
-        near = 1 - _smoothstep((np.hypot(u / (1.25 * half), v / (1.1 * half)) - 0.8) / 0.9)
-        u = u * (1 + (1 / width - 1) * near)
-        top, bottom = self.edges(u)
+        distance = np.sqrt((u / np.float32(1.25 * half)) ** 2 + (v / np.float32(1.1 * half)) ** 2)
+        u += u * (np.float32(1 / width - 1) * (1 - _smoothstep((distance - 0.8) / 0.9)))
+        # All that depends on u alone is computed along a line and looked up.
+        line = np.linspace(u.min(), u.max(), LINE_STEPS)
+        cells = _cells(u, line)
+        top, bottom = self.edges(line)
         here = bottom - top
         if gap > self.gap:
             reach = np.ptp(self._inner_ends) / 2
-            opened = (gap - self.gap) * np.clip(1 - ((u - self._inner_ends.mean()) / reach) ** 2, 0, 1)
+            opened = (gap - self.gap) * np.clip(1 - ((line - self._inner_ends.mean()) / reach) ** 2, 0, 1)
         else:
             opened = here * (gap / max(self.gap, 1e-6) - 1)
-        up, down = -UPPER_SHARE * opened, (1 - UPPER_SHARE) * opened
-        above, below = top + up - v, v - bottom - down  # distances from the new inner edges
-        outer = np.clip(u, *self._ends)
+        upper_lip, lower_lip = self._thickness(line, top, bottom)
+        up, down = (_look_up(move, cells) for move in (-UPPER_SHARE * opened, (1 - UPPER_SHARE) * opened))
         # Lips keep their thickness; beyond them the motion fades up to the nose and down to the chin.
-        thick = np.maximum(top - self._outer_top(outer), 0)
-        upper = v - up * (1 - _smoothstep((above - thick) / np.maximum(top - thick - self._nose, fade)))
-        thick = np.maximum(self._outer_bottom(outer) - bottom, 0)
-        lower = v - down * (1 - _smoothstep((below - thick) / np.maximum(1.2 * self._chin - bottom - thick, fade)))
+        upper_fade = _look_up(np.maximum(top - upper_lip - self._nose, fade), cells)
+        lower_fade = _look_up(np.maximum(CHIN_DROP * self._chin - bottom - lower_lip, fade), cells)
+        upper_lip, lower_lip = _look_up(upper_lip, cells), _look_up(lower_lip, cells)
+        is_open = _look_up(np.clip(here + opened, 0, 1), cells)
+        further_open = _look_up(_smoothstep(opened / (CLOSED * self.unit)), cells)
+        top, bottom = _look_up(top, cells), _look_up(bottom, cells)
+        above, below = top + up - v, v - bottom - down  # distances from the new inner edges
+        upper = v - up * (1 - _smoothstep((above - upper_lip) / upper_fade))
+        lower = v - down * (1 - _smoothstep((below - lower_lip) / lower_fade))
         inside = v - np.minimum(up, 0)
-        further_open = _smoothstep(opened / (CLOSED * self.unit))
+        edge = 1 + np.float32(SHADED_EDGE * self.unit) * further_open
         return Layers(
             rows,
             columns,
-            self.to_pixels(u, np.minimum(upper, top + SOFT_EDGE)),
-            self.to_pixels(u, np.maximum(lower, bottom - SOFT_EDGE)),
-            self.to_pixels(u, np.clip(inside, top - SOFT_EDGE, bottom + SOFT_EDGE)),
-            np.clip(above + SOFT_EDGE, 0, 1).astype(np.float32),
-            np.clip(below + SOFT_EDGE, 0, 1).astype(np.float32),
-            (further_open * self.darkness(inside, bottom)).astype(np.float32),
-            np.clip(here + opened, 0, 1).astype(np.float32),
-            np.stack([(u - self._inner_ends[0]) / np.ptp(self._inner_ends), -above / self.unit]),
+            self._to_pixels(u, np.minimum(upper, top + SOFT_EDGE)),
+            self._to_pixels(u, np.maximum(lower, bottom - SOFT_EDGE)),
+            self._to_pixels(u, np.clip(inside, top - SOFT_EDGE, bottom + SOFT_EDGE)),
+            np.clip(above / edge + SOFT_EDGE, 0, 1),
+            np.clip(below / edge + SOFT_EDGE, 0, 1),
+            further_open * self._darkness(inside, bottom),
+            is_open,
+            ((u - self._inner_ends[0]) / np.ptp(self._inner_ends), -above / np.float32(self.unit)),
         )
 
-    def inner_layer(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where `places` in the mouth of another frame, see Layers.places, are taken from in this one, and darkness."""
-        u = self._inner_ends[0] + places[0] * np.ptp(self._inner_ends)
-        top, bottom = self.edges(u)
-        v = top + places[1] * self.unit
-        return self.to_pixels(u, np.clip(v, top, bottom)), self.darkness(v, bottom).astype(np.float32)
+    def inner_layer(self, places: tuple[np.ndarray, np.ndarray]) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        """Where `places` in the mouth of another frame, see Layers, are taken from in this one, and how dark it is."""
+        across, down = places
+        u = (self._inner_ends[0] + across * np.ptp(self._inner_ends)).astype(np.float32)
+        line = np.linspace(*self._inner_ends, LINE_STEPS)
+        cells = _cells(np.clip(u, *self._inner_ends), line)
+        top, bottom = (_look_up(edge, cells) for edge in self.edges(line))
+        v = top + down * np.float32(self.unit)
+        return self._to_pixels(u, np.clip(v, top, bottom)), self._darkness(v, bottom)
 
-    def darkness(self, v: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    def _thickness(self, u: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of the upper and the lower lip in pixels, at u, where their inner edges are `top` and `bottom`."""
+        u = np.clip(u, *self._ends)
+        return np.maximum(top - self._outer_top(u), 0), np.maximum(self._outer_bottom(u) - bottom, 0)
+
+    def _darkness(self, v: np.ndarray, bottom: np.ndarray) -> np.ndarray:
         """How far it is dark at v: 1 where the lower lip would show."""
         begin, end = DARK_EDGES
         return _smoothstep((v - bottom - begin * self.unit) / max(1.0, (end - begin) * self.unit))
 
-    def from_pixels(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(u, v) of pixels [..., 2]."""
-        turned = (pixels - self._middle) @ self._axes.T
-        return turned[..., 0], turned[..., 1]
+    def _from_pixels(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(u, v) of pixels."""
+        along, across = self._axes.astype(np.float32)
+        x, y = x - np.float32(self._middle[0]), y - np.float32(self._middle[1])
+        return along[0] * x + along[1] * y, across[0] * x + across[1] * y
 
-    def to_pixels(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Pixels (x, y), float32 [..., 2]."""
-        return (np.stack([u, v], -1) @ self._axes + self._middle).astype(np.float32)
+    def _to_pixels(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (x, y), float32."""
+        (x, y), (along, across) = self._middle.astype(np.float32), self._axes.astype(np.float32)
+        return x + along[0] * u + across[0] * v, y + along[1] * u + across[1] * v
 
     def dark_samples(self, yuv: np.ndarray) -> list[float]:
         """Y, U and V of an open mouth without teeth in this frame."""
+        left, top = (np.floor(self._outline.min(0)).astype(int) - 2) // 2 * 2
+        right, bottom = (np.ceil(self._outline.max(0)).astype(int) + 2) // 2 * 2
+        rows, columns = slice(max(0, top), max(0, bottom)), slice(max(0, left), max(0, right))
         samples = []
-        for plane, step in zip(planes(yuv), (1, 2, 2), strict=True):
-            mask = np.zeros(plane.shape, np.uint8)
-            cv2.fillPoly(mask, [np.rint(self._outline / step).astype(np.int32)], 1)
-            lips = plane[mask > 0]
-            black = 16 if step == 1 else 128
-            lightness = black if not lips.size else np.percentile(lips, 5 if step == 1 else 50)
+        for number, part in enumerate(_parts(yuv, rows, columns)):
+            mask = np.zeros(part.shape, np.uint8)
+            step, black, percentile = (2, 128, 50) if number else (1, 16, 5)
+            outline = (self._outline - (columns.start, rows.start)) / step
+            cv2.fillPoly(mask, [np.rint(outline).astype(np.int32)], 1)
+            lightness = np.percentile(part[mask > 0], percentile) if mask.any() else black
             samples.append(black + DARKNESS * (float(lightness) - black))
         return samples
 
@@ -207,11 +238,12 @@ class Mouth:
             return
         u, distances = self._seam(luma)
         closed = 1 - _smoothstep(np.array((opening - CLOSED) / (OPEN - CLOSED)))
+        no_gap = 1 - _smoothstep(np.array((opening - SHUT[0]) / (SHUT[1] - SHUT[0])))
         missed = _smoothstep(np.array((np.abs(distances.mean()) - self.gap / 2) / self.unit / MISSED))
         share = float(max(closed, missed))
         self._between += share * np.polynomial.Polynomial.fit(u, distances, 4).convert()
-        self._opened *= 1 - float(missed)
-        self.gap *= 1 - float(missed)
+        self._opened *= 1 - float(max(missed, no_gap))
+        self.gap *= 1 - float(max(missed, no_gap))
 
     def _seam(self, luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How far below the middle of the inner lips the dark line between them lies, at some u: (u, distance)."""
@@ -219,9 +251,9 @@ class Mouth:
         middle = self._between(np.clip(u, *self._inner_ends))
         rows, columns = self.area(luma.shape)
         part = cv2.GaussianBlur(luma[rows, columns], (0, 0), max(0.5, 0.012 * self.unit)).astype(np.float32)
-        pixels = self.to_pixels(np.tile(u, (SEAM_STEPS, 1)), middle + offsets[:, None])
-        pixels -= np.array([columns.start, rows.start], np.float32)
-        lightness = cv2.remap(part, pixels, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        x, y = self._to_pixels(u.astype(np.float32), (middle + offsets[:, None]).astype(np.float32))
+        x, y = x - np.float32(columns.start), y - np.float32(rows.start)
+        lightness = cv2.remap(part, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         cost = (lightness - lightness.mean(0)) / (lightness.std() + 1)
         cost += SEAM_PRIOR * np.linspace(-1, 1, SEAM_STEPS)[:, None] ** 2
         path = _cheapest_path(cost, SEAM_BEND)
@@ -234,23 +266,23 @@ class Layers:
 
     Attributes:
         rows, columns: the area, on even pixels.
-        upper, lower, inside: of the upper lip, the lower lip and the inside of the mouth: (x, y), float32 [h, w, 2].
+        upper, lower, inside: of the upper lip, the lower lip and the inside of the mouth: x and y, float32 [h, w] each.
         upper_opacity, lower_opacity: float32 [h, w] in [0, 1].
         dark: how far the inside is dark, float32 [h, w] in [0, 1].
         is_open: whether the lips are apart there, float32 [h, w] in [0, 1]: the distance in pixels up to 1.
-        places: [2, h, w]: fraction of the mouth's width, and distance from the upper lip between the eyes' distances.
+        places: fraction of the mouth's width, and distance from the upper lip in eye distances, [h, w] each.
     """
 
     rows: slice
     columns: slice
-    upper: np.ndarray
-    lower: np.ndarray
-    inside: np.ndarray
+    upper: tuple[np.ndarray, np.ndarray]
+    lower: tuple[np.ndarray, np.ndarray]
+    inside: tuple[np.ndarray, np.ndarray]
     upper_opacity: np.ndarray
     lower_opacity: np.ndarray
     dark: np.ndarray
     is_open: np.ndarray
-    places: np.ndarray
+    places: tuple[np.ndarray, np.ndarray]
 
 
 def move_lips(
@@ -274,24 +306,23 @@ def move_lips(
     layers = mouth.layers(rows, columns, gap, float(width))
     share = 0.0
     if other is not None:
-        share = float(_smoothstep(np.array((gap - mouth.gap) / mouth.unit / CLOSED - 0.5)))
+        share = float(_smoothstep(np.array((gap - mouth.gap) / mouth.unit / OTHER_FROM - 0.5)))
         other_pixels, other_dark = other.mouth.inner_layer(layers.places)
-    for number, (plane, dark) in enumerate(zip(planes(result), mouth.dark_samples(yuv), strict=True)):
-        step = 1 if number == 0 else 2
+    sources, others = planes(yuv), planes(other.yuv) if share else planes(yuv)
+    for number, (part, dark) in enumerate(zip(_parts(result, rows, columns), mouth.dark_samples(yuv), strict=True)):
+        step = 2 if number else 1
         every = (slice(None, None, step), slice(None, None, step))
-        source = plane.astype(np.float32)
         upper, lower, inside = (
-            _taken(source, part[every], step) for part in (layers.upper, layers.lower, layers.inside)
+            _taken(sources[number], pixels, step) for pixels in (layers.upper, layers.lower, layers.inside)
         )
         inside += (layers.is_open * layers.dark)[every] * (dark - inside)
         if share:
-            other_inside = _taken(planes(other.yuv)[number].astype(np.float32), other_pixels[every], step)
+            other_inside = _taken(others[number], other_pixels, step)
             other_inside += other_dark[every] * (dark - other_inside)
-            inside += share * layers.is_open[every] * (other_inside - inside)
-        lips = inside + layers.upper_opacity[every] * (upper - inside)
-        lips += layers.lower_opacity[every] * (lower - lips)
-        part = plane[rows.start // step : rows.stop // step, columns.start // step : columns.stop // step]
-        np.copyto(part, np.rint(np.clip(lips, 0, 255)), casting="unsafe")
+            inside += np.float32(share) * layers.is_open[every] * (other_inside - inside)
+        inside += layers.upper_opacity[every] * (upper - inside)
+        inside += layers.lower_opacity[every] * (lower - inside)
+        np.copyto(part, np.rint(np.clip(inside, 0, 255)), casting="unsafe")
     return result
 
 
@@ -300,19 +331,33 @@ def cut_inner_mouth(yuv: np.ndarray, mouth: Mouth) -> InnerMouth | None:
     rows, columns = mouth.area(planes(yuv)[0].shape)
     if rows.stop <= rows.start or columns.stop <= columns.start:
         return None
-    parts = []
-    for plane, step in zip(planes(yuv), (1, 2, 2), strict=True):
-        parts.append(
-            plane[rows.start // step : rows.stop // step, columns.start // step : columns.stop // step].ravel()
-        )
-    part = np.concatenate(parts).reshape(-1, columns.stop - columns.start)
-    return InnerMouth(part, mouth.moved((columns.start, rows.start)))
+    part = np.concatenate([part.ravel() for part in _parts(yuv, rows, columns)])
+    return InnerMouth(part.reshape(-1, columns.stop - columns.start), mouth.moved((columns.start, rows.start)))
 
 
-def _taken(source: np.ndarray, pixels: np.ndarray, step: int) -> np.ndarray:
-    """A plane sampled at pixels (x, y) of the frame, `step` of them to each of its samples."""
-    samples = np.ascontiguousarray(pixels) / np.float32(step)
-    return cv2.remap(source, samples, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+def _parts(yuv: np.ndarray, rows: slice, columns: slice) -> list[np.ndarray]:
+    """Views of the planes of a frame inside rows and columns, which begin and end on even pixels."""
+    return [
+        plane[rows.start // step : rows.stop // step, columns.start // step : columns.stop // step]
+        for plane, step in zip(planes(yuv), (1, 2, 2), strict=True)
+    ]
+
+
+def _taken(plane: np.ndarray, pixels: tuple[np.ndarray, np.ndarray], step: int) -> np.ndarray:
+    """A plane, float32, sampled at every `step`-th of the pixels (x, y), of which it has one sample to `step`."""
+    x, y = (np.ascontiguousarray(part[::step, ::step]) * np.float32(1 / step) for part in pixels)
+    return cv2.remap(plane, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+
+
+def _cells(u: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """Index into a `line` of equidistant points of each of the u."""
+    scale = (len(line) - 1) / max(float(line[-1] - line[0]), 1e-6)
+    return ((u - np.float32(line[0])) * np.float32(scale) + np.float32(0.5)).astype(np.int32).clip(0, len(line) - 1)
+
+
+def _look_up(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Values along a line, float32, at the cells of an image."""
+    return values.astype(np.float32).take(cells)
 
 
 def _cheapest_path(cost: np.ndarray, bend: float) -> np.ndarray:

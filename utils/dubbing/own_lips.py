@@ -27,6 +27,8 @@ MOVING_STD, MIN_GENERATED_STD = 0.1, 0.3
 the smallest one that motion is divided by: 0.13 to 0.9 on 20 people."""
 RANGE = (0.02, 0.98)
 """Quantiles of a person's openings and widths that are not left."""
+MORE_OPEN = 0.03
+"""How much further open than needed a mouth is best whose inside is shown: its lower lip is then hidden."""
 OPENING_UNITS, POSE_UNIT, KEEP_BONUS = (0.04, 0.01), 0.5, 0.3
 """Differences of lip opening, of wider and of less open mouths, and of pose that count alike when the inside of a mouth
 is chosen; and what a new choice must gain: without it the teeth flicker."""
@@ -95,7 +97,7 @@ class OwnLips:
         """The mouth of another frame that is at least about as wide open, with the head turned likewise."""
         if not self._inner:
             return None
-        more = self._inner_openings - opening
+        more = self._inner_openings - opening - MORE_OPEN
         cost = (more / np.where(more > 0, *OPENING_UNITS)) ** 2
         cost += (((self._inner_poses - self._geometry.pose(number)) / POSE_UNIT) ** 2).sum(1)
         if self._last is not None:

@@ -46,7 +46,7 @@ def unmoved(mouth: Mouth) -> LipTarget:
 def middle_of_lips(mouth: Mouth) -> float:
     """y of the line between the lips in the middle of the mouth."""
     top, bottom = mouth.edges(np.zeros(1))
-    return float(mouth.to_pixels(np.zeros(1), (top + bottom) / 2)[0, 1])
+    return float(mouth._to_pixels(np.zeros(1), (top + bottom) / 2)[1][0])
 
 
 def teeth(yuv: np.ndarray, points: np.ndarray) -> float:
