@@ -142,6 +142,23 @@ def test_the_fit_ends_where_held_out_frames_do_not_profit(media, tmp_path, monke
     assert state["best"] < state["step"], "the weights of the first report are the best"
 
 
+def test_the_mean_of_fitted_and_original_weights_is_kept(media, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "MIN_REPORT_SECONDS", 0.2)
+    monkeypatch.setattr(fitting, "REPORTS", 5000)
+    monkeypatch.setattr(fitting._Fit, "_held_out_loss", lambda self: -float(self.state.step))
+
+    def ones(self) -> dict[str, torch.Tensor]:
+        state = self.networks.eval_module("net_g").state_dict()
+        return {name: torch.ones_like(value) for name, value in state.items()}
+
+    monkeypatch.setattr(fitting._Fit, "_copy_weights", ones)
+    original = read_checkpoint(media / "mel.pth", "-").networks["net_g"]
+    kept = read_checkpoint(fit(media, tmp_path), "-").networks["net_g"]
+    for name, value in original.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(kept[name].float(), (value.float() + 1) / 2, atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("video", "csv", "problem"),
     [

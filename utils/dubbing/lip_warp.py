@@ -94,7 +94,7 @@ class Mouth:
 
     def __init__(self, points: np.ndarray, luma: np.ndarray):
         points = points.astype(np.float64)
-        self.unit = float(eye_distance(points))
+        self.unit = max(1.0, float(eye_distance(points)))
         self._middle = (points[MOUTH_LEFT] + points[MOUTH_RIGHT]) / 2
         along = points[MOUTH_RIGHT] - points[MOUTH_LEFT]
         along /= max(np.linalg.norm(along), 1e-6)
@@ -104,6 +104,7 @@ class Mouth:
         self._between, self._opened = _curve((top + bottom) / 2), _curve(np.stack([top[:, 0], (bottom - top)[:, 1]], 1))
         self._outer_top, self._outer_bottom = (_curve(turned[line]) for line in (OUTER_LIP_UPPER, OUTER_LIP_LOWER))
         self._inner_ends = top[[0, -1], 0]
+        self._inner_width = max(1.0, np.ptp(self._inner_ends))
         self._ends = turned[[MOUTH_LEFT, MOUTH_RIGHT], 0]
         self._nose, self._chin = turned[NOSE_BASE, 1], turned[CHIN, 1]
         self.gap = max(0.0, float((bottom - top)[len(top) // 2, 1]))
@@ -114,7 +115,7 @@ class Mouth:
     @property
     def width(self) -> float:
         """Width of the mouth in distances between the eyes."""
-        return float(np.ptp(self._ends)) / self.unit
+        return max(1.0, float(np.ptp(self._ends))) / self.unit
 
     def area(self, shape: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of a frame [H, W] that may change, on even pixels; empty outside the frame."""
@@ -145,7 +146,7 @@ class Mouth:
         x = np.arange(columns.start, columns.stop, dtype=np.float32)
         y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
         u, v = self._from_pixels(x, y)
-        half, fade = np.ptp(self._ends) / 2, MIN_FADE * self.unit
+        half, fade = max(1.0, np.ptp(self._ends) / 2), MIN_FADE * self.unit
         distance = np.sqrt((u / np.float32(1.25 * half)) ** 2 + (v / np.float32(1.1 * half)) ** 2)
         u += u * (np.float32(1 / width - 1) * (1 - _smoothstep((distance - 0.8) / 0.9)))
         # All that depends on u alone is computed along a line and looked up.
@@ -154,8 +155,8 @@ class Mouth:
         top, bottom = self.edges(line)
         here = bottom - top
         if gap > self.gap:
-            reach = np.ptp(self._inner_ends) / 2
-            opened = (gap - self.gap) * np.clip(1 - ((line - self._inner_ends.mean()) / reach) ** 2, 0, 1)
+            across = (line - self._inner_ends.mean()) / (self._inner_width / 2)
+            opened = (gap - self.gap) * np.clip(1 - across**2, 0, 1)
         else:
             opened = here * (gap / max(self.gap, 1e-6) - 1)
         upper_lip, lower_lip = self._thickness(line, top, bottom)
@@ -182,13 +183,13 @@ class Mouth:
             np.clip(below / edge + SOFT_EDGE, 0, 1),
             further_open * self._darkness(inside, bottom),
             is_open,
-            ((u - self._inner_ends[0]) / np.ptp(self._inner_ends), -above / np.float32(self.unit)),
+            ((u - self._inner_ends[0]) / self._inner_width, -above / np.float32(self.unit)),
         )
 
     def inner_layer(self, places: tuple[np.ndarray, np.ndarray]) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
         """Where `places` in the mouth of another frame, see Layers, are taken from in this one, and how dark it is."""
         across, down = places
-        u = (self._inner_ends[0] + across * np.ptp(self._inner_ends)).astype(np.float32)
+        u = (self._inner_ends[0] + across * self._inner_width).astype(np.float32)
         line = np.linspace(*self._inner_ends, LINE_STEPS)
         cells = _cells(np.clip(u, *self._inner_ends), line)
         top, bottom = (_look_up(edge, cells) for edge in self.edges(line))
@@ -241,7 +242,7 @@ class Mouth:
         no_gap = 1 - _smoothstep(np.array((opening - SHUT[0]) / (SHUT[1] - SHUT[0])))
         missed = _smoothstep(np.array((np.abs(distances.mean()) - self.gap / 2) / self.unit / MISSED))
         share = float(max(closed, missed))
-        self._between += share * np.polynomial.Polynomial.fit(u, distances, 4).convert()
+        self._between += share * _curve(np.stack([u, distances], -1))
         self._opened *= 1 - float(max(missed, no_gap))
         self.gap *= 1 - float(max(missed, no_gap))
 
@@ -375,9 +376,10 @@ def _cheapest_path(cost: np.ndarray, bend: float) -> np.ndarray:
 
 
 def _curve(line: np.ndarray) -> np.polynomial.Polynomial:
-    """v as a function of u through points [P, 2]."""
-    domain = [line[:, 0].min(), line[:, 0].max()]
-    return np.polynomial.Polynomial.fit(*line.T, min(4, len(line) - 1), domain=domain).convert()
+    """v as a function of u through points [P, 2]; simpler where points coincide."""
+    different = len(np.unique(line[:, 0].round(1)))
+    domain = [line[:, 0].min(), line[:, 0].max() + 1e-3]
+    return np.polynomial.Polynomial.fit(*line.T, min(4, different - 1), domain=domain).convert()
 
 
 def _smoothstep(position: np.ndarray) -> np.ndarray:

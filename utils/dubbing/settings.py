@@ -151,9 +151,9 @@ class DubbingOptions:
     blend: str = option(
         "face",
         choices=("face", "feather", "hard"),
-        help="face: only the lower face changes, its skin keeps the source's detail, and lips that the network "
-        "generates poorly are replaced by real ones from other frames; feather: the whole mouth region, fading out "
-        "round it, colour matched; hard: the whole mouth region with hard edges, as published",
+        help="face: only the lower face changes and its skin keeps the source's detail; where the generated lips are "
+        "poor, and in portraits, the source's own lips are moved to their opening and width; feather: the whole mouth "
+        "region, fading out round it, colour matched; hard: the whole mouth region with hard edges, as published",
     )
     silence: str = option(
         "close",

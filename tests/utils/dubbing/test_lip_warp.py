@@ -137,3 +137,12 @@ def test_a_mouth_at_the_edge_of_the_frame_or_beyond_it_is_no_error(portrait, poi
         mouth = Mouth(moved, planes(portrait)[0])
         assert move_lips(portrait, mouth, LipTarget(0.1, mouth.width)).shape == portrait.shape
     assert cut_inner_mouth(portrait, mouth) is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_landmarks_that_coincide_are_no_error(portrait, points):
+    flat = points.copy()
+    flat[MOUTH] = flat[MOUTH].mean(0)
+    for odd in (flat, np.full_like(points, 300.0)):
+        mouth = Mouth(odd, planes(portrait)[0])
+        assert move_lips(portrait, mouth, LipTarget(0.1, 0.6)).shape == portrait.shape
