@@ -234,8 +234,8 @@ class Mouth:
 
     def _correct(self, luma: np.ndarray) -> None:
         """Move the inner edges to the dark line between the lips, where the landmarks miss it."""
-        opening = self.gap / self.unit
-        if opening > OPEN:
+        opening, seen = self.gap / self.unit, luma[self.area(luma.shape)]
+        if opening > OPEN or not seen.size:
             return
         u, distances = self._seam(luma)
         closed = 1 - _smoothstep(np.array((opening - CLOSED) / (OPEN - CLOSED)))

@@ -1,11 +1,22 @@
 """Moved lips, on a real face (NASA's portrait of Eileen Collins, public domain)."""
 
+import itertools
+
 import numpy as np
 import pytest
 from skimage import data
 
 from utils.dubbing.lip_warp import InnerMouth, LipTarget, Mouth, cut_inner_mouth, move_lips
-from utils.face.landmarks import INNER_LIP_TOP, MOUTH, MOUTH_LEFT, MOUTH_RIGHT, eye_distance, lip_opening
+from utils.face.landmarks import (
+    INNER_LIP_LOWER,
+    INNER_LIP_TOP,
+    INNER_LIP_UPPER,
+    MOUTH,
+    MOUTH_LEFT,
+    MOUTH_RIGHT,
+    eye_distance,
+    lip_opening,
+)
 from utils.face.tracker import FaceTracker
 from utils.media.yuv import Colour, planes, set_rgb_patch
 
@@ -132,8 +143,11 @@ def test_the_inside_of_another_mouth_is_shown_where_this_one_is_closed(portrait,
 
 
 def test_a_mouth_at_the_edge_of_the_frame_or_beyond_it_is_no_error(portrait, points):
-    for shift in (-points[INNER_LIP_TOP], 1024 - points[INNER_LIP_TOP], np.array([3000, 0])):
-        moved = points + shift.astype(np.float32)
+    shut = points.copy()
+    shut[INNER_LIP_LOWER] = shut[INNER_LIP_UPPER]
+    places = (-points[INNER_LIP_TOP], 1024 - points[INNER_LIP_TOP], np.array([3000, 0]))
+    for lips, shift in itertools.product((points, shut), places):
+        moved = lips + shift.astype(np.float32)
         mouth = Mouth(moved, planes(portrait)[0])
         assert move_lips(portrait, mouth, LipTarget(0.1, mouth.width)).shape == portrait.shape
     assert cut_inner_mouth(portrait, mouth) is None
