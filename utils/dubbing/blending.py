@@ -58,9 +58,14 @@ def paste_mask(radius: int, blend: str) -> PasteMask:
 
     down = outside(rows, radius, 3 * radius - 1)[:, None]
     across = outside(columns, quarter, quarter + 2 * radius - 1)[None, :]
-    fade = np.clip(1 - np.hypot(down, across) / (width + 1), 0, 1)
-    alpha = fade * fade * (3 - 2 * fade)  # smoothstep: no crease where the blend starts and ends
+    alpha = smoothstep(1 - np.hypot(down, across) / (width + 1))  # no crease where the blend starts and ends
     return PasteMask(rows, columns, alpha[..., None])
+
+
+def smoothstep(position: np.ndarray) -> np.ndarray:
+    """0 up to position 0, 1 from position 1, smooth between them."""
+    position = np.clip(position, 0, 1)
+    return position * position * (3 - 2 * position)
 
 
 def match_colour(generated: torch.Tensor, real: torch.Tensor, mouth_region_size: int) -> torch.Tensor:

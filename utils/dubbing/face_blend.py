@@ -149,7 +149,9 @@ class FaceBlender:
 
     @cached_property
     def _bank(self) -> LipBank:
-        return LipBank([entry for entry in map(self._bank_entry, self._bank_frames) if entry is not None])
+        """Made at its first use, as poor lips need none; the whole frames are then given free."""
+        frames, self._bank_frames = self._bank_frames, ()
+        return LipBank([entry for entry in map(self._bank_entry, frames) if entry is not None])
 
     def _yuv(self, rgb: np.ndarray) -> np.ndarray:
         """RGB [h, w, 3] as YUV, float32, without the offsets of Y, U and V."""

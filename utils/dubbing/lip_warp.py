@@ -6,11 +6,13 @@ belong; where the mouth opens further than in the frame, it comes from another f
 as wide open, and is dark where none is.
 """
 
+from copy import copy
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from utils.dubbing.blending import smoothstep
 from utils.face.landmarks import (
     CHIN,
     INNER_LIP_LOWER,
@@ -117,20 +119,19 @@ class Mouth:
         """Width of the mouth in distances between the eyes."""
         return max(1.0, float(np.ptp(self._ends))) / self.unit
 
-    def area(self, shape: tuple[int, int]) -> tuple[slice, slice]:
-        """Rows and columns of a frame [H, W] that may change, on even pixels; empty outside the frame."""
+    def area(self, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+        """Rows and columns of a frame [H, W] that may change, on even pixels; None outside the frame."""
         half, fade = 1.2 * np.ptp(self._ends), MIN_FADE * self.unit
         corners = np.array([[u, v] for u in (-half, half) for v in (self._nose - fade, 1.3 * self._chin)])
         corners = corners @ self._axes + self._middle
         size = np.array(shape[::-1])
         first = np.clip(np.floor(corners.min(0)).astype(int), 0, size) // 2 * 2
         last = (np.clip(np.ceil(corners.max(0)).astype(int), 0, size) + 1) // 2 * 2
-        return slice(first[1], last[1]), slice(first[0], last[0])
+        return (slice(first[1], last[1]), slice(first[0], last[0])) if (last > first).all() else None
 
     def moved(self, offset: tuple[int, int]) -> "Mouth":
         """The same in pixels of a part of the frame that begins at `offset` (x, y)."""
-        other = object.__new__(Mouth)
-        other.__dict__.update(self.__dict__)
+        other = copy(self)
         other._middle = self._middle - offset
         other._outline = self._outline - offset
         return other
@@ -148,7 +149,7 @@ class Mouth:
         u, v = self._from_pixels(x, y)
         half, fade = max(1.0, np.ptp(self._ends) / 2), MIN_FADE * self.unit
         distance = np.sqrt((u / np.float32(1.25 * half)) ** 2 + (v / np.float32(1.1 * half)) ** 2)
-        u += u * (np.float32(1 / width - 1) * (1 - _smoothstep((distance - 0.8) / 0.9)))
+        u += u * (np.float32(1 / width - 1) * (1 - smoothstep((distance - 0.8) / 0.9)))
         # All that depends on u alone is computed along a line and looked up.
         line = np.linspace(u.min(), u.max(), LINE_STEPS)
         cells = _cells(u, line)
@@ -166,16 +167,14 @@ class Mouth:
         lower_fade = _look_up(np.maximum(CHIN_DROP * self._chin - bottom - lower_lip, fade), cells)
         upper_lip, lower_lip = _look_up(upper_lip, cells), _look_up(lower_lip, cells)
         is_open = _look_up(np.clip(here + opened, 0, 1), cells)
-        further_open = _look_up(_smoothstep(opened / (CLOSED * self.unit)), cells)
+        further_open = _look_up(smoothstep(opened / (CLOSED * self.unit)), cells)
         top, bottom = _look_up(top, cells), _look_up(bottom, cells)
         above, below = top + up - v, v - bottom - down  # distances from the new inner edges
-        upper = v - up * (1 - _smoothstep((above - upper_lip) / upper_fade))
-        lower = v - down * (1 - _smoothstep((below - lower_lip) / lower_fade))
+        upper = v - up * (1 - smoothstep((above - upper_lip) / upper_fade))
+        lower = v - down * (1 - smoothstep((below - lower_lip) / lower_fade))
         inside = v - np.minimum(up, 0)
         edge = 1 + np.float32(SHADED_EDGE * self.unit) * further_open
         return Layers(
-            rows,
-            columns,
             self._to_pixels(u, np.minimum(upper, top + SOFT_EDGE)),
             self._to_pixels(u, np.maximum(lower, bottom - SOFT_EDGE)),
             self._to_pixels(u, np.clip(inside, top - SOFT_EDGE, bottom + SOFT_EDGE)),
@@ -204,7 +203,7 @@ class Mouth:
     def _darkness(self, v: np.ndarray, bottom: np.ndarray) -> np.ndarray:
         """How far it is dark at v: 1 where the lower lip would show."""
         begin, end = DARK_EDGES
-        return _smoothstep((v - bottom - begin * self.unit) / max(1.0, (end - begin) * self.unit))
+        return smoothstep((v - bottom - begin * self.unit) / max(1.0, (end - begin) * self.unit))
 
     def _from_pixels(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(u, v) of pixels."""
@@ -234,23 +233,22 @@ class Mouth:
 
     def _correct(self, luma: np.ndarray) -> None:
         """Move the inner edges to the dark line between the lips, where the landmarks miss it."""
-        opening, seen = self.gap / self.unit, luma[self.area(luma.shape)]
-        if opening > OPEN or not seen.size:
+        opening, area = self.gap / self.unit, self.area(luma.shape)
+        if opening > OPEN or area is None:
             return
-        u, distances = self._seam(luma)
-        closed = 1 - _smoothstep(np.array((opening - CLOSED) / (OPEN - CLOSED)))
-        no_gap = 1 - _smoothstep(np.array((opening - SHUT[0]) / (SHUT[1] - SHUT[0])))
-        missed = _smoothstep(np.array((np.abs(distances.mean()) - self.gap / 2) / self.unit / MISSED))
-        share = float(max(closed, missed))
-        self._between += share * _curve(np.stack([u, distances], -1))
-        self._opened *= 1 - float(max(missed, no_gap))
-        self.gap *= 1 - float(max(missed, no_gap))
+        u, distances = self._seam(luma, *area)
+        closed = 1 - smoothstep((opening - CLOSED) / (OPEN - CLOSED))
+        shut = 1 - smoothstep((opening - SHUT[0]) / (SHUT[1] - SHUT[0]))
+        missed = smoothstep((abs(distances.mean()) - self.gap / 2) / self.unit / MISSED)
+        self._between += float(max(closed, missed)) * _curve(np.stack([u, distances], -1))
+        left = 1 - float(max(shut, missed))
+        self._opened *= left
+        self.gap *= left
 
-    def _seam(self, luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _seam(self, luma: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
         """How far below the middle of the inner lips the dark line between them lies, at some u: (u, distance)."""
         u, offsets = np.linspace(*self._ends, SEAM_STEPS), SEAM_REACH * self.unit * np.linspace(-1, 1, SEAM_STEPS)
         middle = self._between(np.clip(u, *self._inner_ends))
-        rows, columns = self.area(luma.shape)
         part = cv2.GaussianBlur(luma[rows, columns], (0, 0), max(0.5, 0.012 * self.unit)).astype(np.float32)
         x, y = self._to_pixels(u.astype(np.float32), (middle + offsets[:, None]).astype(np.float32))
         x, y = x - np.float32(columns.start), y - np.float32(rows.start)
@@ -266,7 +264,6 @@ class Layers:
     """Where each pixel of an area of a frame is taken from.
 
     Attributes:
-        rows, columns: the area, on even pixels.
         upper, lower, inside: of the upper lip, the lower lip and the inside of the mouth: x and y, float32 [h, w] each.
         upper_opacity, lower_opacity: float32 [h, w] in [0, 1].
         dark: how far the inside is dark, float32 [h, w] in [0, 1].
@@ -274,8 +271,6 @@ class Layers:
         places: fraction of the mouth's width, and distance from the upper lip in eye distances, [h, w] each.
     """
 
-    rows: slice
-    columns: slice
     upper: tuple[np.ndarray, np.ndarray]
     lower: tuple[np.ndarray, np.ndarray]
     inside: tuple[np.ndarray, np.ndarray]
@@ -298,19 +293,18 @@ def move_lips(
         weight: 0 .. 1, fraction of the way.
         other: mouth of another frame whose inside is shown as far as this one is not as wide open as `target`.
     """
-    result = yuv.copy()
-    rows, columns = mouth.area(planes(yuv)[0].shape)
-    if rows.stop <= rows.start or columns.stop <= columns.start:
+    result, sources = yuv.copy(), planes(yuv)
+    area = mouth.area(sources[0].shape)
+    if area is None:
         return result
     width = 1 + weight * np.clip(target.width / mouth.width - 1, -MAX_WIDTH_CHANGE, MAX_WIDTH_CHANGE)
     gap = mouth.gap + weight * (target.opening * mouth.unit - mouth.gap)
-    layers = mouth.layers(rows, columns, gap, float(width))
-    share = 0.0
-    if other is not None:
-        share = float(_smoothstep(np.array((gap - mouth.gap) / mouth.unit / OTHER_FROM - 0.5)))
+    layers = mouth.layers(*area, gap, float(width))
+    share = 0 if other is None else np.float32(smoothstep((gap - mouth.gap) / mouth.unit / OTHER_FROM - 0.5))
+    if share:
+        others = planes(other.yuv)
         other_pixels, other_dark = other.mouth.inner_layer(layers.places)
-    sources, others = planes(yuv), planes(other.yuv) if share else planes(yuv)
-    for number, (part, dark) in enumerate(zip(_parts(result, rows, columns), mouth.dark_samples(yuv), strict=True)):
+    for number, (part, dark) in enumerate(zip(_parts(result, *area), mouth.dark_samples(yuv), strict=True)):
         step = 2 if number else 1
         every = (slice(None, None, step), slice(None, None, step))
         upper, lower, inside = (
@@ -320,7 +314,7 @@ def move_lips(
         if share:
             other_inside = _taken(others[number], other_pixels, step)
             other_inside += other_dark[every] * (dark - other_inside)
-            inside += np.float32(share) * layers.is_open[every] * (other_inside - inside)
+            inside += share * layers.is_open[every] * (other_inside - inside)
         inside += layers.upper_opacity[every] * (upper - inside)
         inside += layers.lower_opacity[every] * (lower - inside)
         np.copyto(part, np.rint(np.clip(inside, 0, 255)), casting="unsafe")
@@ -329,9 +323,10 @@ def move_lips(
 
 def cut_inner_mouth(yuv: np.ndarray, mouth: Mouth) -> InnerMouth | None:
     """The mouth of a frame, to show its inside in others; None where it lies outside the frame."""
-    rows, columns = mouth.area(planes(yuv)[0].shape)
-    if rows.stop <= rows.start or columns.stop <= columns.start:
+    area = mouth.area(planes(yuv)[0].shape)
+    if area is None:
         return None
+    rows, columns = area
     part = np.concatenate([part.ravel() for part in _parts(yuv, rows, columns)])
     return InnerMouth(part.reshape(-1, columns.stop - columns.start), mouth.moved((columns.start, rows.start)))
 
@@ -380,8 +375,3 @@ def _curve(line: np.ndarray) -> np.polynomial.Polynomial:
     different = len(np.unique(line[:, 0].round(1)))
     domain = [line[:, 0].min(), line[:, 0].max() + 1e-3]
     return np.polynomial.Polynomial.fit(*line.T, min(4, different - 1), domain=domain).convert()
-
-
-def _smoothstep(position: np.ndarray) -> np.ndarray:
-    position = np.clip(position, 0, 1)
-    return position * position * (3 - 2 * position)

@@ -12,7 +12,7 @@ import numpy as np
 from utils.dubbing.face_blend import GeneratedFace
 from utils.dubbing.face_geometry import FaceGeometry
 from utils.dubbing.lip_warp import InnerMouth, LipTarget, Mouth, cut_inner_mouth, move_lips
-from utils.face.landmarks import MOUTH_LEFT, MOUTH_RIGHT, eye_distance, lip_opening
+from utils.face.landmarks import lip_opening, mouth_width
 from utils.media.yuv import planes
 
 STILL_STD, TALKING_STD = 0.007, 0.02
@@ -50,9 +50,8 @@ class OwnLips:
         shapes = _lip_shapes(geometry)
         talks = np.clip((shapes[:, 0].std() - STILL_STD) / (TALKING_STD - STILL_STD), 0, 1)
         width = shapes[:, 1].mean()
-        speech = np.array([[SPEECH_MEAN, width], [SPEECH_STD, WIDTH_STD * width]])
-        speech = np.stack([*speech, speech[0] - 2 * speech[1], speech[0] + 2 * speech[1]])
-        speech[2:, 0] = 0, SPEECH_MAX
+        least, largest = (1 - 2 * WIDTH_STD) * width, (1 + 2 * WIDTH_STD) * width
+        speech = np.array([[SPEECH_MEAN, width], [SPEECH_STD, WIDTH_STD * width], [0, least], [SPEECH_MAX, largest]])
         own = np.stack([shapes.mean(0), shapes.std(0), *np.quantile(shapes, RANGE, axis=0)])
         self._mean, self._std, self._least, self._largest = speech + talks * (own - speech)
         cut = [(frame, cut_inner_mouth(frame.yuv, self._mouth(frame))) for frame in (frames if talks else ())]
@@ -115,5 +114,4 @@ def is_still_mouth(geometry: FaceGeometry, samples: Sequence[GeneratedFace]) -> 
 def _lip_shapes(geometry: FaceGeometry) -> np.ndarray:
     """Opening of the lips and width of the mouth in eye distances, [N, 2], of the frames with a face."""
     points = geometry.points[~np.isnan(geometry.points[:, 0, 0])]
-    width = np.linalg.norm(points[:, MOUTH_RIGHT] - points[:, MOUTH_LEFT], axis=-1) / eye_distance(points)
-    return np.stack([lip_opening(points), width], -1)
+    return np.stack([lip_opening(points), mouth_width(points)], -1)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from utils.dubbing.blending import smoothstep
 from utils.media.audio import Waveform
 
 MIN_PAUSE_SECONDS = 0.3
@@ -44,5 +45,4 @@ def closed_lips(times: np.ndarray, pauses: np.ndarray) -> np.ndarray:
     if len(pauses) == 0:
         return np.zeros(len(times))
     depth = np.minimum(times[:, None] - pauses[:, 0], pauses[:, 1] - times[:, None]).max(1)
-    ramp = np.clip(depth / RAMP_SECONDS, 0, 1)
-    return ramp * ramp * (3 - 2 * ramp)
+    return smoothstep(depth / RAMP_SECONDS)

@@ -85,6 +85,12 @@ def lip_opening(points: np.ndarray) -> np.ndarray:
     return opening / np.maximum(eye_distance(points), 1e-6)
 
 
+def mouth_width(points: np.ndarray) -> np.ndarray:
+    """Distance of the corners of the mouth, [...], as a fraction of the outer eye distance, likewise."""
+    width = np.linalg.norm(points[..., MOUTH_RIGHT, :] - points[..., MOUTH_LEFT, :], axis=-1)
+    return width / np.maximum(eye_distance(points), 1e-6)
+
+
 def frontality(points: np.ndarray) -> np.ndarray:
     """How much a head [..., 68, 2] faces the camera, [...]: 1 with the nose midway between the eyes, 0 in profile."""
     left = np.linalg.norm(points[..., NOSE_TIP, :] - points[..., LEFT_EYE_CORNER, :], axis=-1)

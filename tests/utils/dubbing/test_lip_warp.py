@@ -12,10 +12,9 @@ from utils.face.landmarks import (
     INNER_LIP_TOP,
     INNER_LIP_UPPER,
     MOUTH,
-    MOUTH_LEFT,
-    MOUTH_RIGHT,
     eye_distance,
     lip_opening,
+    mouth_width,
 )
 from utils.face.tracker import FaceTracker
 from utils.media.yuv import Colour, planes, set_rgb_patch
@@ -44,10 +43,6 @@ def find_landmarks(yuv: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def points(portrait) -> np.ndarray:
     return find_landmarks(portrait)
-
-
-def mouth_width(points: np.ndarray) -> float:
-    return float(np.linalg.norm(points[MOUTH_RIGHT] - points[MOUTH_LEFT]) / eye_distance(points))
 
 
 def unmoved(mouth: Mouth) -> LipTarget:
